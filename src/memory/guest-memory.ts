@@ -1,0 +1,51 @@
+// Guest RAM as the engine and the device see it: one flat range of bytes from guest physical address 0.
+import { assert } from "../base/assert.ts";
+import { pageGeometry, type PageGeometry } from "./geometry.ts";
+
+/**
+ * RAM of one guest. The typed arrays are good until the next await: a machine whose RAM lives in a WebAssembly
+ * memory gets a new buffer when that memory grows, so callers ask again instead of keeping one.
+ */
+export interface GuestMemory {
+  readonly sizeBytes: number;
+  readonly pages: PageGeometry;
+  bytes(): Uint8Array;
+  /** The same bytes as little-endian words; RAM starts on a 4-byte boundary. */
+  words(): Uint32Array;
+  /** The device wrote [address, address + length): the machine drops what it derived from those bytes (translated code). */
+  deviceWrote(address: number, length: number): void;
+}
+
+/** Guest RAM in a buffer of its own, for the model machine, destinations and tests. */
+export class BufferMemory implements GuestMemory {
+  readonly sizeBytes: number;
+  readonly pages: PageGeometry;
+  readonly #bytes: Uint8Array;
+  readonly #words: Uint32Array;
+
+  constructor(sizeBytes: number, options: { pageBytes?: number; buffer?: ArrayBufferLike } = {}) {
+    const buffer = options.buffer ?? new ArrayBuffer(sizeBytes);
+    assert(buffer.byteLength >= sizeBytes, "the buffer is smaller than the memory");
+    this.sizeBytes = sizeBytes;
+    this.pages = pageGeometry(sizeBytes, options.pageBytes);
+    this.#bytes = new Uint8Array(buffer, 0, sizeBytes);
+    this.#words = new Uint32Array(buffer, 0, sizeBytes >>> 2);
+  }
+
+  bytes(): Uint8Array {
+    return this.#bytes;
+  }
+
+  words(): Uint32Array {
+    return this.#words;
+  }
+
+  deviceWrote(): void {}
+}
+
+/** A view of one page; good until the next await. */
+export function pageBytes(memory: GuestMemory, page: number): Uint8Array {
+  assert(page >= 0 && page < memory.pages.count, `page ${page} is outside guest memory`);
+  const start = page * memory.pages.sizeBytes;
+  return memory.bytes().subarray(start, start + memory.pages.sizeBytes);
+}

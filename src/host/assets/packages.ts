@@ -1,0 +1,170 @@
+// The store of unpacked Debian packages: each is fetched once, kept by version, and checked before it is used.
+import { mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
+import path from "node:path";
+import { PrivateApt, type AptCandidate } from "./apt.ts";
+import { readFileIfPresent, sha256, withLock, writeFileAtomically } from "./cache.ts";
+import { firstErrorLine, runCommand } from "./command.ts";
+import { packagesMissing } from "./apt.ts";
+
+/** A package that is wanted, by the name a person would install it by. */
+export interface PackageWish {
+  readonly name: string;
+  readonly architecture: string;
+  /** A metapackage stands for its first dependency of this prefix, whose name carries a version. */
+  readonly metapackageOf?: string;
+  /** A suite of the same archives to look in when the machine's own suites do not have the package. */
+  readonly fallbackSuite?: string;
+  /** The files worth keeping of those unpacked below `root`, relative to it. */
+  readonly select: (root: string) => Promise<readonly string[]>;
+}
+
+export interface StoredFile {
+  /** Relative to the package's root. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly sha256: string;
+}
+
+export interface StoredPackage {
+  readonly name: string;
+  readonly version: string;
+  readonly architecture: string;
+  /** Relative to the store. */
+  readonly directory: string;
+  readonly files: readonly StoredFile[];
+}
+
+export interface FetchOptions {
+  readonly onProgress: (message: string) => void;
+}
+
+export class PackageStore {
+  readonly directory: string;
+
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  /** The packages in the order of the wishes. Without a network when all are stored; else through apt, under a lock. */
+  async obtain(wishes: readonly PackageWish[], options: FetchOptions): Promise<StoredPackage[]> {
+    const stored = await this.#loadAll(wishes);
+    if (stored !== undefined) return stored;
+    return withLock(path.join(this.directory, "lock"), async () => {
+      // Another process may have fetched them while this one waited.
+      const missing = await this.#missing(wishes);
+      if (missing.length > 0) await this.#fetchAll(missing, options);
+      const fetched = await this.#loadAll(wishes);
+      if (fetched === undefined)
+        throw packagesMissing("the files just fetched differ from their hashes; is the disk full?");
+      return fetched;
+    });
+  }
+
+  async #loadAll(wishes: readonly PackageWish[]): Promise<StoredPackage[] | undefined> {
+    const stored = await Promise.all(wishes.map((wish) => this.#load(wish)));
+    const present = stored.filter((one) => one !== undefined);
+    return present.length === wishes.length ? present : undefined;
+  }
+
+  async #missing(wishes: readonly PackageWish[]): Promise<PackageWish[]> {
+    const stored = await Promise.all(wishes.map((wish) => this.#load(wish)));
+    return wishes.filter((_, index) => stored[index] === undefined);
+  }
+
+  /** The package as stored, or undefined when it is not there or one of its files is not what it was. */
+  async #load(wish: PackageWish): Promise<StoredPackage | undefined> {
+    const record = await readFileIfPresent(this.#recordPath(wish));
+    if (record === undefined) return undefined;
+    const stored = JSON.parse(Buffer.from(record).toString()) as StoredPackage;
+    for (const file of stored.files) {
+      const contents = await readFileIfPresent(path.join(this.directory, stored.directory, file.path));
+      if (contents === undefined || sha256(contents) !== file.sha256) return undefined;
+    }
+    return stored;
+  }
+
+  async #fetchAll(wishes: readonly PackageWish[], options: FetchOptions): Promise<void> {
+    await this.#removeLeftovers();
+    for (const architecture of new Set(wishes.map((wish) => wish.architecture))) {
+      const apt = await PrivateApt.open(path.join(this.directory, `apt-${architecture}`), architecture);
+      options.onProgress(`fetching the index of Debian's ${architecture} packages`);
+      await apt.update();
+      for (const wish of wishes.filter((one) => one.architecture === architecture)) {
+        const candidate = await resolveWish(apt, wish, options);
+        await this.#fetch(apt, wish, candidate, options);
+      }
+    }
+  }
+
+  async #fetch(apt: PrivateApt, wish: PackageWish, candidate: AptCandidate, options: FetchOptions): Promise<void> {
+    const temporary = await mkdtemp(path.join(this.directory, "tmp-"));
+    try {
+      options.onProgress(`fetching ${candidate.name} ${candidate.version} (${megabytes(candidate.sizeBytes)} MB)`);
+      const archive = await apt.download(candidate, temporary);
+      const unpacked = path.join(temporary, "unpacked");
+      const result = await runCommand("dpkg-deb", ["--extract", archive, unpacked]);
+      if (result.status !== 0)
+        throw packagesMissing(`${candidate.name} cannot be unpacked (${firstErrorLine(result)})`);
+      const kept = path.join(temporary, "kept");
+      const files: StoredFile[] = [];
+      for (const file of await wish.select(unpacked)) files.push(await keepFile(unpacked, kept, file));
+      await this.#store(wish, candidate, { kept, files });
+    } finally {
+      await rm(temporary, { recursive: true, force: true });
+    }
+  }
+
+  /** First the files, whole, then the record that makes them count. */
+  async #store(
+    wish: PackageWish,
+    candidate: AptCandidate,
+    unpacked: { readonly kept: string; readonly files: readonly StoredFile[] },
+  ): Promise<void> {
+    const { name, version, architecture } = candidate;
+    const directory = `${name}_${version.replaceAll(":", "%3a")}_${architecture}`;
+    await rm(path.join(this.directory, directory), { recursive: true, force: true });
+    await rename(unpacked.kept, path.join(this.directory, directory));
+    const stored: StoredPackage = { name, version, architecture, directory, files: unpacked.files };
+    await writeFileAtomically(this.#recordPath(wish), `${JSON.stringify(stored, undefined, 2)}\n`);
+  }
+
+  /** What a run that was killed left behind. */
+  async #removeLeftovers(): Promise<void> {
+    for (const name of await readdir(this.directory)) {
+      if (name.startsWith("tmp-") || name.endsWith(".tmp")) {
+        await rm(path.join(this.directory, name), { recursive: true, force: true });
+      }
+    }
+  }
+
+  #recordPath(wish: PackageWish): string {
+    return path.join(this.directory, `${wish.name}-${wish.architecture}.json`);
+  }
+}
+
+async function resolveWish(apt: PrivateApt, wish: PackageWish, options: FetchOptions): Promise<AptCandidate> {
+  let candidate = await apt.candidate(wish.name);
+  if (candidate === undefined && wish.fallbackSuite !== undefined) {
+    options.onProgress(`looking for ${wish.name} in ${wish.fallbackSuite}: this machine's suites do not have it`);
+    await apt.update(wish.fallbackSuite);
+    candidate = await apt.candidate(wish.name);
+  }
+  if (candidate === undefined) throw apt.missing(wish.name);
+  if (wish.metapackageOf === undefined) return candidate;
+  const names = candidate.depends.split(",").map((dependency) => dependency.trim().split(/[\s(|]/, 1)[0] ?? "");
+  const real = names.find((name) => name.startsWith(wish.metapackageOf ?? ""));
+  const realCandidate = real === undefined ? undefined : await apt.candidate(real);
+  if (realCandidate === undefined) throw apt.missing(real ?? `behind ${wish.name}`);
+  return realCandidate;
+}
+
+async function keepFile(from: string, to: string, file: string): Promise<StoredFile> {
+  const contents = await readFile(path.join(from, file));
+  await mkdir(path.dirname(path.join(to, file)), { recursive: true });
+  await rename(path.join(from, file), path.join(to, file));
+  return { path: file, sizeBytes: contents.length, sha256: sha256(contents) };
+}
+
+function megabytes(sizeBytes: number): string {
+  return (sizeBytes / 1e6).toFixed(1);
+}

@@ -2,7 +2,7 @@
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { OperationError } from "../base/errors.ts";
-import { defaultCacheDirectory, readFileIfPresent, sha256, writeFileAtomically } from "./assets/cache.ts";
+import { asCacheError, defaultCacheDirectory, readFileIfPresent, sha256, writeFileAtomically } from "./assets/cache.ts";
 import { packagesMissing } from "./assets/apt.ts";
 import { buildInitrd, guestModules } from "./assets/initrd.ts";
 import { findModules } from "./assets/kernel-modules.ts";
@@ -55,6 +55,7 @@ const kernelWish: PackageWish = {
   metapackageOf: "linux-image-",
   // Debian 13 and later build no 32-bit kernel; their archives still carry Debian 12.
   fallbackSuite: "bookworm",
+  keeps: `the kernel and ${guestModules.join(", ")}`,
   select: async (root) => {
     const kernels = (await readdir(path.join(root, "boot"))).filter((name) => name.startsWith("vmlinuz-"));
     const modules = await findModules(root, guestModules);
@@ -65,12 +66,14 @@ const kernelWish: PackageWish = {
 const busyboxWish: PackageWish = {
   name: "busybox-static",
   architecture: "i386",
+  keeps: "busybox",
   select: async (root) => pick(root, /(?:^|\/)bin\/busybox$/),
 };
 
 const biosWish: PackageWish = {
   name: "seabios",
   architecture: "i386",
+  keeps: "the BIOS and the VGA BIOS",
   select: async (root) => pick(root, /\/(?:bios|vgabios-stdvga)\.bin$/),
 };
 
@@ -89,24 +92,25 @@ export async function prepareAssets(
       advice: "pass --initrd FILE beside --kernel FILE",
     });
   }
+  const given = {
+    kernel: await fileGivenByHand(overrides.kernel),
+    initrd: await fileGivenByHand(overrides.initrd),
+    bios: await fileGivenByHand(overrides.bios),
+    vgaBios: await fileGivenByHand(overrides.vgaBios),
+  };
   const wishes: PackageWish[] = [];
-  if (overrides.kernel === undefined) wishes.push(kernelWish);
-  if (overrides.initrd === undefined) wishes.push(busyboxWish);
-  if (overrides.bios === undefined) wishes.push(biosWish);
+  if (given.kernel === undefined) wishes.push(kernelWish);
+  if (given.initrd === undefined) wishes.push(busyboxWish);
+  if (given.bios === undefined) wishes.push(biosWish);
   const cache = new AssetCache(options);
   const packages = await cache.obtain(wishes);
   const kernelPackage = packages.get(kernelWish);
   const biosPackage = packages.get(biosWish);
-  const kernel = await cache.file(overrides.kernel, kernelPackage, /^boot\/vmlinuz-/);
-  const bios = await cache.file(overrides.bios, biosPackage, /\/bios\.bin$/);
-  const vgaBios =
-    overrides.vgaBios === undefined && biosPackage === undefined
-      ? undefined
-      : await cache.file(overrides.vgaBios, biosPackage, /\/vgabios-stdvga\.bin$/);
-  const initrd =
-    overrides.initrd === undefined
-      ? await cache.initrd(kernelPackage, packages.get(busyboxWish))
-      : await cache.file(overrides.initrd, undefined, /^$/);
+  const kernel = given.kernel ?? cache.file(kernelPackage, /^boot\/vmlinuz-/);
+  const initrd = given.initrd ?? (await cache.initrd(kernelPackage, packages.get(busyboxWish)));
+  const bios = given.bios ?? cache.file(biosPackage, /\/bios\.bin$/);
+  const vgaBiosOfPackage = biosPackage === undefined ? undefined : cache.file(biosPackage, /\/vgabios-stdvga\.bin$/);
+  const vgaBios = given.vgaBios ?? vgaBiosOfPackage;
   const hashes = [kernel, initrd, bios, vgaBios].map((file) => file?.sha256 ?? "");
   return {
     kernel,
@@ -124,17 +128,31 @@ export async function prepareAssets(
  */
 export async function preparePasst(options: PrepareOptions = {}): Promise<PasstAsset> {
   const architecture = { x64: "amd64", arm64: "arm64" }[process.arch as string];
-  if (architecture === undefined) throw packagesMissing(`passt is not fetched for ${process.arch}`);
+  if (architecture === undefined) throw passtMissing(`this processor is ${process.arch}`);
   // passt runs passt.avx2 from its own folder where the processor can.
   const wish: PackageWish = {
     name: "passt",
     architecture,
+    keeps: "the programs",
     select: async (root) => pick(root, /\/bin\/passt(?:\.avx2)?$/),
   };
   const cache = new AssetCache(options);
-  const passt = (await cache.obtain([wish])).get(wish);
-  const file = await cache.file(undefined, passt, /\/bin\/passt$/);
-  return { path: file.path, version: passt?.version ?? "" };
+  try {
+    const passt = (await cache.obtain([wish])).get(wish);
+    return { path: cache.file(passt, /\/bin\/passt$/).path, version: passt?.version ?? "" };
+  } catch (error) {
+    if (!(error instanceof OperationError) || error.code !== "asset-missing") throw error;
+    throw passtMissing(String(error.facts["why"] ?? error.message));
+  }
+}
+
+function passtMissing(why: string): OperationError<"asset-missing"> {
+  return new OperationError({
+    code: "asset-missing",
+    message: `passt is not cached and cannot be fetched: ${why}`,
+    advice: "go on without it: the built-in peer sends and checks the traffic then",
+    facts: { why },
+  });
 }
 
 /** The asset folder of one cache. */
@@ -150,13 +168,12 @@ class AssetCache {
   }
 
   async obtain(wishes: readonly PackageWish[]): Promise<Map<PackageWish, StoredPackage>> {
-    const packages = await this.#store.obtain(wishes, { onProgress: this.#onProgress });
+    const packages = await this.#writing(this.#store.obtain(wishes, { onProgress: this.#onProgress }));
     return new Map(packages.map((one, index) => [wishes[index] as PackageWish, one]));
   }
 
-  /** The file given by hand, else the one of the package that the pattern matches. */
-  async file(given: string | undefined, from: StoredPackage | undefined, pattern: RegExp): Promise<AssetFile> {
-    if (given !== undefined) return fileGivenByHand(path.resolve(given));
+  /** The file of the package that the pattern matches. */
+  file(from: StoredPackage | undefined, pattern: RegExp): AssetFile {
     const file = from?.files.find((one) => pattern.test(one.path));
     if (from === undefined || file === undefined) throw packagesMissing(`no file matches ${pattern.source}`);
     return {
@@ -170,7 +187,7 @@ class AssetCache {
   /** Built anew each time, which takes less than reading it back would need of checks, and stored under its hash. */
   async initrd(kernel: StoredPackage | undefined, busybox: StoredPackage | undefined): Promise<AssetFile> {
     if (kernel === undefined || busybox === undefined) throw packagesMissing("the initrd needs kernel and busybox");
-    const busyboxFile = await this.file(undefined, busybox, /\/?bin\/busybox$/);
+    const busyboxFile = this.file(busybox, /(?:^|\/)bin\/busybox$/);
     const contents = buildInitrd({
       busybox: (await readFileIfPresent(busyboxFile.path)) ?? new Uint8Array(0),
       modules: await findModules(path.join(this.#store.directory, kernel.directory), guestModules),
@@ -178,12 +195,22 @@ class AssetCache {
     const hash = sha256(contents);
     const file = path.join(this.#directory, `initrd-${hash.slice(0, 16)}.cpio`);
     const present = await readFileIfPresent(file);
-    if (present === undefined || sha256(present) !== hash) await writeFileAtomically(file, contents);
+    if (present === undefined || sha256(present) !== hash) await this.#writing(writeFileAtomically(file, contents));
     return { path: file, sizeBytes: contents.length, sha256: hash, origin: `${busyboxFile.origin} and ${kernel.name}` };
+  }
+
+  async #writing<Result>(work: Promise<Result>): Promise<Result> {
+    try {
+      return await work;
+    } catch (error) {
+      throw asCacheError(error, this.#directory);
+    }
   }
 }
 
-async function fileGivenByHand(file: string): Promise<AssetFile> {
+async function fileGivenByHand(given: string | undefined): Promise<AssetFile | undefined> {
+  if (given === undefined) return undefined;
+  const file = path.resolve(given);
   const contents = await readFileIfPresent(file);
   if (contents === undefined) {
     throw new OperationError({

@@ -26,6 +26,9 @@ interface MachineApt {
 /** Settings that would weaken signature checks or fetch indexes that nobody reads here. */
 const notTakenOver = /^Acquire::(?:Allow|IndexTargets|Languages|GzipIndexes|PDiffs|Changelogs|cdrom)/;
 
+/** Passwords for archives, and the keys the machine trusts: used where they are. */
+const keptPaths = ["netrc", "netrcparts", "trusted", "trustedparts"] as const;
+
 export class PrivateApt {
   readonly #directory: string;
   readonly #architecture: string;
@@ -118,8 +121,10 @@ export function packagesMissing(why: string): OperationError<"asset-missing"> {
 }
 
 async function readMachineApt(): Promise<MachineApt> {
-  const wanted = ["sourcelist", "sourceparts", "netrc", "netrcparts", "trusted", "trustedparts"];
-  const pairs = wanted.flatMap((name) => [name.toUpperCase(), `Dir::Etc::${name}/f`]);
+  const pairs = ["sourcelist", "sourceparts", ...keptPaths].flatMap((name) => [
+    name.toUpperCase(),
+    `Dir::Etc::${name}/f`,
+  ]);
   const shell = await runCommand("apt-config", ["shell", ...pairs]);
   const dump = await runCommand("apt-config", ["dump"]);
   if (shell.status === undefined || dump.status === undefined) {
@@ -168,10 +173,10 @@ function privateConfiguration(directory: string, architecture: string, machine: 
     ["Dir::Etc::sourceparts", at("etc/sources.list.d")],
     ["Dir::Etc::preferences", at("etc/preferences")],
     ["Dir::Etc::preferencesparts", at("etc/empty.d")],
-    ...["netrc", "netrcparts", "trusted", "trustedparts"].map((name): [string, string] => [
-      `Dir::Etc::${name}`,
-      machine.paths.get(name) ?? "",
-    ]),
+    ...keptPaths.flatMap((name): [string, string][] => {
+      const kept = machine.paths.get(name) ?? "";
+      return kept === "" ? [] : [[`Dir::Etc::${name}`, kept]];
+    }),
     ["APT::Architecture", architecture],
     ["APT::Architectures::", architecture],
     // As root apt would fetch as a user of its own, who may not write to this folder.

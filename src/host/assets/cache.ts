@@ -44,39 +44,62 @@ export async function readFileIfPresent(file: string): Promise<Uint8Array | unde
 /**
  * Runs `body` while no other process runs one under the same lock file. The kernel holds the lock (flock(2), through
  * util-linux' flock) for a child whose standard input is a pipe from this process, so the lock is gone the moment
- * this process is, however it ended: there is no stale lock to recover from.
+ * this process is, however it ended: there is no stale lock to recover from. `onWait` is called when it takes long.
  * Fails with OperationError `cache-unusable` when the lock file cannot be made.
  */
-export async function withLock<Result>(lockFile: string, body: () => Promise<Result>): Promise<Result> {
-  await mkdir(path.dirname(lockFile), { recursive: true }).catch((cause: unknown) => {
-    throw cacheUnusable(path.dirname(lockFile), cause);
-  });
-  const child = spawn("flock", ["--exclusive", lockFile, "sh", "-c", "echo locked; exec cat"], {
-    stdio: ["pipe", "pipe", "pipe"],
-  });
-  let complaint = "";
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (complaint += text));
-  await new Promise<void>((resolve, reject) => {
-    child.stdout.once("data", () => resolve());
-    child.once("error", reject);
-    child.once("close", () => reject(new Error(complaint.trim())));
-  }).catch((cause: unknown) => {
-    throw cacheUnusable(lockFile, cause);
-  });
+export async function withLock<Result>(
+  lockFile: string,
+  body: () => Promise<Result>,
+  onWait: () => void = () => undefined,
+): Promise<Result> {
+  const release = await acquireLock(lockFile, onWait);
   try {
     return await body();
   } finally {
-    const gone = new Promise((resolve) => child.once("close", resolve));
-    child.stdin.end();
-    await gone;
+    await release();
   }
+}
+
+async function acquireLock(lockFile: string, onWait: () => void): Promise<() => Promise<void>> {
+  const waiting = setTimeout(onWait, 1000);
+  try {
+    await mkdir(path.dirname(lockFile), { recursive: true });
+    // Detached: an interrupt from the terminal must not take the lock away while this process winds up.
+    const child = spawn("flock", ["--exclusive", lockFile, "sh", "-c", "echo locked; exec cat"], {
+      stdio: ["pipe", "pipe", "pipe"],
+      detached: true,
+    });
+    const gone = new Promise<void>((resolve) => child.once("close", () => resolve()));
+    let complaint = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (complaint += text));
+    await new Promise<void>((resolve, reject) => {
+      child.stdout.once("data", () => resolve());
+      child.once("error", reject);
+      child.once("close", () => reject(new Error(complaint.trim())));
+    });
+    return async () => {
+      child.stdin.end();
+      await gone;
+    };
+  } catch (cause) {
+    throw cacheUnusable(path.dirname(lockFile), cause);
+  } finally {
+    clearTimeout(waiting);
+  }
+}
+
+/** A failed write as OperationError `cache-unusable`; any other error as it is. */
+export function asCacheError(error: unknown, where: string): unknown {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  const isWriteError = ["EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR"].includes(String(code));
+  return isWriteError ? cacheUnusable(where, error) : error;
 }
 
 function cacheUnusable(where: string, cause: unknown): OperationError<"cache-unusable"> {
   return new OperationError({
     code: "cache-unusable",
     message: `the cache cannot be written at ${where} (${cause instanceof Error ? cause.message : String(cause)})`,
-    advice: "set UNDERWAY_CACHE to a folder that you may write to",
+    advice: "make room there, or set UNDERWAY_CACHE to a folder that you may write to",
     facts: { path: where },
     cause,
   });

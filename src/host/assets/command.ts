@@ -1,5 +1,6 @@
 // Runs one command of the host to its end and hands back what it said.
 import { spawn } from "node:child_process";
+import { constants } from "node:os";
 
 export interface CommandOptions {
   readonly directory?: string;
@@ -31,7 +32,10 @@ export function runCommand(
     child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
     child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
     child.on("error", (error) => resolve({ status: undefined, stdout, stderr: error.message }));
-    child.on("close", (code, signal) => resolve({ status: code ?? (signal === null ? 255 : 128), stdout, stderr }));
+    child.on("close", (code, signal) => {
+      const status = signal === null ? (code ?? undefined) : 128 + constants.signals[signal];
+      resolve({ status, stdout, stderr });
+    });
   });
 }
 

@@ -1,10 +1,10 @@
 // The store of unpacked Debian packages: each is fetched once, kept by version, and checked before it is used.
 import { mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
 import path from "node:path";
-import { PrivateApt, type AptCandidate } from "./apt.ts";
+import * as v from "valibot";
+import { packagesMissing, PrivateApt, type AptCandidate } from "./apt.ts";
 import { readFileIfPresent, sha256, withLock, writeFileAtomically } from "./cache.ts";
 import { firstErrorLine, runCommand } from "./command.ts";
-import { packagesMissing } from "./apt.ts";
 
 /** A package that is wanted, by the name a person would install it by. */
 export interface PackageWish {
@@ -14,25 +14,25 @@ export interface PackageWish {
   readonly metapackageOf?: string;
   /** A suite of the same archives to look in when the machine's own suites do not have the package. */
   readonly fallbackSuite?: string;
+  /** Says what `select` keeps: a package stored when this said something else is fetched again. */
+  readonly keeps: string;
   /** The files worth keeping of those unpacked below `root`, relative to it. */
   readonly select: (root: string) => Promise<readonly string[]>;
 }
 
-export interface StoredFile {
-  /** Relative to the package's root. */
-  readonly path: string;
-  readonly sizeBytes: number;
-  readonly sha256: string;
-}
-
-export interface StoredPackage {
-  readonly name: string;
-  readonly version: string;
-  readonly architecture: string;
+const storedPackage = v.object({
+  name: v.string(),
+  version: v.string(),
+  architecture: v.string(),
+  keeps: v.string(),
   /** Relative to the store. */
-  readonly directory: string;
-  readonly files: readonly StoredFile[];
-}
+  directory: v.string(),
+  /** Each path is relative to the package's root. */
+  files: v.array(v.object({ path: v.string(), sizeBytes: v.number(), sha256: v.string() })),
+});
+
+export type StoredPackage = v.InferOutput<typeof storedPackage>;
+type StoredFile = StoredPackage["files"][number];
 
 export interface FetchOptions {
   readonly onProgress: (message: string) => void;
@@ -49,15 +49,17 @@ export class PackageStore {
   async obtain(wishes: readonly PackageWish[], options: FetchOptions): Promise<StoredPackage[]> {
     const stored = await this.#loadAll(wishes);
     if (stored !== undefined) return stored;
-    return withLock(path.join(this.directory, "lock"), async () => {
+    const fetchMissing = async (): Promise<StoredPackage[]> => {
       // Another process may have fetched them while this one waited.
       const missing = await this.#missing(wishes);
       if (missing.length > 0) await this.#fetchAll(missing, options);
       const fetched = await this.#loadAll(wishes);
-      if (fetched === undefined)
-        throw packagesMissing("the files just fetched differ from their hashes; is the disk full?");
+      if (fetched === undefined) throw packagesMissing("the files just stored differ from their hashes");
       return fetched;
-    });
+    };
+    return withLock(path.join(this.directory, "lock"), fetchMissing, () =>
+      options.onProgress("waiting for another process that is filling the cache"),
+    );
   }
 
   async #loadAll(wishes: readonly PackageWish[]): Promise<StoredPackage[] | undefined> {
@@ -75,7 +77,9 @@ export class PackageStore {
   async #load(wish: PackageWish): Promise<StoredPackage | undefined> {
     const record = await readFileIfPresent(this.#recordPath(wish));
     if (record === undefined) return undefined;
-    const stored = JSON.parse(Buffer.from(record).toString()) as StoredPackage;
+    const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), storedPackage), Buffer.from(record).toString());
+    if (!parsed.success || parsed.output.keeps !== wish.keeps) return undefined;
+    const stored = parsed.output;
     for (const file of stored.files) {
       const contents = await readFileIfPresent(path.join(this.directory, stored.directory, file.path));
       if (contents === undefined || sha256(contents) !== file.sha256) return undefined;
@@ -124,7 +128,8 @@ export class PackageStore {
     const directory = `${name}_${version.replaceAll(":", "%3a")}_${architecture}`;
     await rm(path.join(this.directory, directory), { recursive: true, force: true });
     await rename(unpacked.kept, path.join(this.directory, directory));
-    const stored: StoredPackage = { name, version, architecture, directory, files: unpacked.files };
+    const { keeps } = wish;
+    const stored: StoredPackage = { name, version, architecture, keeps, directory, files: [...unpacked.files] };
     await writeFileAtomically(this.#recordPath(wish), `${JSON.stringify(stored, undefined, 2)}\n`);
   }
 

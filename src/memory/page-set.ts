@@ -1,10 +1,15 @@
 // A set of page numbers as a bitmap. One writer per set; iteration allocates nothing.
-import { assert } from "../base/assert.ts";
+import { assert, AssertionError } from "../base/assert.ts";
 
 function populationCount(word: number): number {
   let w = word - ((word >>> 1) & 0x5555_5555);
   w = (w & 0x3333_3333) + ((w >>> 2) & 0x3333_3333);
   return Math.imul((w + (w >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
+}
+
+/** Apart from its callers, which are hot: an assertion there would compose its message every time. */
+function outside(page: number): never {
+  throw new AssertionError(`page ${page} is outside the set`);
 }
 
 export class PageSet {
@@ -25,12 +30,12 @@ export class PageSet {
   }
 
   add(page: number): void {
-    assert(page >= 0 && page < this.capacity, `page ${page} is outside the set`);
+    if (page < 0 || page >= this.capacity) outside(page);
     this.#words[page >>> 5] = (this.#words[page >>> 5] ?? 0) | (1 << (page & 31));
   }
 
   delete(page: number): void {
-    assert(page >= 0 && page < this.capacity, `page ${page} is outside the set`);
+    if (page < 0 || page >= this.capacity) outside(page);
     this.#words[page >>> 5] = (this.#words[page >>> 5] ?? 0) & ~(1 << (page & 31));
   }
 

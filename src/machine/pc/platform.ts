@@ -1,0 +1,39 @@
+// Mends of v86's platform that a Linux with PCI hot-plug, and a complete dirty log, need.
+import type { V86Cpu } from "./v86-internals.ts";
+
+/** QEMU's ACPI PCI hot-plug registers, which SeaBIOS' tables describe: up, down, eject, removable slots. */
+const hotPlugPorts = [0xae00, 0xae04, 0xae08, 0xae0c];
+const generalPurposeStatusPorts = [0xafe0, 0xafe1];
+const biosShadow = { address: 0xfff0_0000, sizeBytes: 0x10_0000 } as const;
+
+/**
+ * v86 leaves QEMU's hot-plug ports unimplemented, so they read all ones, "every slot's card is to be ejected"; and it
+ * stores writes to the general-purpose event status as they are, where ACPI says that a one clears the bit (ACPI
+ * specification, 4.8.4.1), so the event stays. Linux' acpiphp then ejects the card, without a word.
+ */
+export function mendHotPlug({ io, devices: { acpi } }: V86Cpu): void {
+  const none = (): number => 0;
+  const ignore = (): void => undefined;
+  for (const port of hotPlugPorts) {
+    io.register_read(port, acpi, none, none, none);
+    io.register_write(port, acpi, ignore, ignore, ignore);
+  }
+  for (const [index, port] of generalPurposeStatusPorts.entries()) {
+    io.register_write(port, acpi, (value) => {
+      acpi.gpe[index] = (acpi.gpe[index] ?? 0) & ~value;
+    });
+  }
+}
+
+/**
+ * v86 maps the first megabyte of RAM, where the BIOS lies, once more at the top of the address space, writable. A write
+ * there would change RAM without passing the CPU's translation, and so the dirty log. On a PC that range is ROM.
+ */
+export function protectBiosShadow({ io, mem8 }: V86Cpu): void {
+  io.mmap_register(
+    biosShadow.address,
+    biosShadow.sizeBytes,
+    (address) => mem8[address & (biosShadow.sizeBytes - 1)] ?? 0,
+    () => undefined,
+  );
+}

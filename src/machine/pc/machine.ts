@@ -198,9 +198,14 @@ export class PcMachine implements Machine {
     const yieldUntil = core.yield.bind(core);
     core.yield = (ms, tick) => {
       if (this.#isPaused) return;
-      const isSkipping = this.#isSkippingIdleTime && this.#cpu.in_hlt[0] === 1 && ms > 0;
-      if (isSkipping) this.clock.skip(ms);
-      yieldUntil(isSkipping ? 0 : ms, tick);
+      const isWaiting = this.#cpu.in_hlt[0] === 1 && ms > 0;
+      if (isWaiting && this.#isSkippingIdleTime) {
+        this.clock.skip(ms);
+        yieldUntil(0, tick);
+      } else {
+        // v86 would spin through the last millisecond before each of the guest's timers. An interrupt wakes it anyway.
+        yieldUntil(isWaiting ? Math.ceil(ms) : 0, tick);
+      }
     };
   }
 

@@ -41,7 +41,7 @@ export class WasmModule {
   readonly #types: FunctionType[];
   readonly #typeOfFunction: number[];
   readonly #bodies: Uint8Array[];
-  readonly #functionNames = new Map<string, number>();
+  readonly #functionNames: (readonly [name: string, index: number])[] = [];
   readonly #importedFunctions: number;
   readonly #importedGlobals: number;
   readonly #globals: Uint8Array[] = [];
@@ -66,7 +66,7 @@ export class WasmModule {
 
   /** Index of the only function whose name in the name section `matches` accepts, or undefined for none or several. */
   functionNamed(matches: (name: string) => boolean): number | undefined {
-    const found = [...this.#functionNames].filter(([name]) => matches(name));
+    const found = this.#functionNames.filter(([name]) => matches(name));
     const [only] = found;
     return found.length === 1 && only !== undefined ? only[1] : undefined;
   }
@@ -135,7 +135,7 @@ export class WasmModule {
         if (id !== 1) continue;
         for (let left = subsection.u32(); left > 0; left--) {
           const index = subsection.u32();
-          this.#functionNames.set(subsection.text(), index);
+          this.#functionNames.push([subsection.text(), index]);
         }
       }
     }

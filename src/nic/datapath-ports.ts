@@ -14,7 +14,7 @@ export interface DatapathHooks {
 
 /**
  * Whether a queue works, and if not, why. Everything but `disabled` and `ready` is the guest's mistake: the queue does
- * nothing until the guest programs it again (any of the queue's registers, or a good tail for `bad-tail`); after
+ * nothing until the guest programs it again (any of the queue's registers, or a good tail for `bad-index`); after
  * `dma-fault`, until it disables the queue.
  */
 export type QueueCondition =
@@ -22,8 +22,8 @@ export type QueueCondition =
   | "ready"
   /** VFRDLEN or VFTDLEN is 0, not a multiple of 8 descriptors, or above 4096 descriptors. */
   | "bad-length"
-  /** The tail is not an index into the ring. */
-  | "bad-tail"
+  /** The head or the tail is not an index into the ring. */
+  | "bad-index"
   /** SRRCTL asks for a packet buffer of 0, or for descriptors other than advanced with one buffer. */
   | "bad-buffer"
   /** A descriptor could not be read or written back. */

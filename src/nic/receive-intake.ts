@@ -1,0 +1,113 @@
+// The way into the packet buffer: size limits, padding, checksums, the choice of a queue, VLAN stripping.
+import {
+  ETHERNET_ADDRESSES_BYTES,
+  ETHERNET_HEADER_BYTES,
+  FCS_BYTES,
+  FRAME_BYTES_DEFAULT_WITH_FCS,
+  FRAME_BYTES_MAX_WITH_FCS,
+  FRAME_BYTES_MIN,
+  VLAN_TAG_BYTES,
+} from "./frame-limits.ts";
+import type { FrameFacts, PacketBuffer } from "./packet-buffer.ts";
+import { PacketHeaders } from "./packet-headers.ts";
+import { checksumStatus } from "./receive-checks.ts";
+import type { ReceiveQueue } from "./receive-queue.ts";
+import { RXD_STAT_VP } from "./descriptors.ts";
+import { Rss } from "./rss.ts";
+import { stripVlanTag, vlanTag } from "./vlan.ts";
+
+export interface IntakeCounters {
+  /** Shorter than an Ethernet header. */
+  runts: number;
+  /** Longer than the PF allows. */
+  oversized: number;
+  packetBufferFull: number;
+  /** The queue was not ready. */
+  queueNotReady: number;
+}
+
+function isTagged(bytes: Uint8Array): boolean {
+  return bytes[ETHERNET_ADDRESSES_BYTES] === 0x81 && bytes[ETHERNET_ADDRESSES_BYTES + 1] === 0x00;
+}
+
+export class ReceiveIntake {
+  /** With FCS; a VLAN tag may come on top (82599 datasheet, MAXFRS). */
+  frameBytesMax = FRAME_BYTES_DEFAULT_WITH_FCS;
+  readonly #buffer: PacketBuffer;
+  readonly #queues: readonly ReceiveQueue[];
+  readonly #counters: IntakeCounters;
+  readonly #headers = new PacketHeaders();
+  readonly #rss: Rss;
+  readonly #facts: FrameFacts = { queue: 0, packetInfo: 0, rssHash: 0, status: 0, vlanTag: 0 };
+
+  constructor(parts: {
+    registers: Uint32Array;
+    buffer: PacketBuffer;
+    queues: readonly ReceiveQueue[];
+    counters: IntakeCounters;
+  }) {
+    this.#buffer = parts.buffer;
+    this.#queues = parts.queues;
+    this.#counters = parts.counters;
+    this.#rss = new Rss(parts.registers);
+  }
+
+  rssChanged(): void {
+    this.#rss.configure();
+  }
+
+  /** Takes a frame without FCS and copies it. False if it was dropped, and counted. */
+  frame(bytes: Uint8Array): boolean {
+    const { length } = bytes;
+    if (length < ETHERNET_HEADER_BYTES) {
+      this.#counters.runts++;
+      return false;
+    }
+    const tagged = isTagged(bytes);
+    if (!this.#fits(length, tagged)) {
+      this.#counters.oversized++;
+      return false;
+    }
+    const padded = length < FRAME_BYTES_MIN ? FRAME_BYTES_MIN : length;
+    const start = this.#buffer.reserve(padded);
+    if (start < 0) {
+      this.#counters.packetBufferFull++;
+      return false;
+    }
+    const { frame } = this.#buffer;
+    frame.bytes.set(bytes, start);
+    for (let i = start + length; i < start + padded; i++) frame.bytes[i] = 0;
+    return this.#classify(start, padded, tagged);
+  }
+
+  #fits(length: number, tagged: boolean): boolean {
+    const bytesMax = tagged ? this.frameBytesMax + VLAN_TAG_BYTES : this.frameBytesMax;
+    return length + FCS_BYTES <= Math.min(bytesMax, FRAME_BYTES_MAX_WITH_FCS);
+  }
+
+  #classify(start: number, length: number, tagged: boolean): boolean {
+    const { frame } = this.#buffer;
+    this.#headers.parse(frame, start, length);
+    const index = this.#rss.classify(frame, this.#headers);
+    const queue = this.#queues[index];
+    if (queue === undefined || !queue.ring.isReady) {
+      this.#counters.queueNotReady++;
+      return false;
+    }
+    const facts = this.#facts;
+    facts.queue = index;
+    facts.packetInfo = this.#headers.packetType | this.#rss.type;
+    facts.rssHash = this.#rss.hash;
+    facts.status = checksumStatus(frame, this.#headers);
+    facts.vlanTag = 0;
+    if (!tagged || !queue.stripsVlan) {
+      this.#buffer.push(start, 0, length, facts);
+      return true;
+    }
+    facts.status |= RXD_STAT_VP;
+    facts.vlanTag = vlanTag(frame, start);
+    stripVlanTag(frame, start);
+    this.#buffer.push(start, VLAN_TAG_BYTES, length - VLAN_TAG_BYTES, facts);
+    return true;
+  }
+}

@@ -1,0 +1,140 @@
+// One receive queue: its ring, what its registers ask for, and the descriptors it has fetched ahead.
+import { addressFromHalves } from "../base/numbers.ts";
+import { DmaPurpose, DmaStatus, dmaTag, type DmaPort } from "../iommu/dma-port.ts";
+import { QueueDirection, type QueueCondition, type ReceiveQueueState } from "./datapath-ports.ts";
+import { DESCRIPTOR_WORDS } from "./descriptors.ts";
+import {
+  DCA_RXCTRL_DATA_WRO_EN,
+  DCA_RXCTRL_DESC_WRO_EN,
+  RXDCTL_VME,
+  SRRCTL_BSIZEPKT_MASK,
+  SRRCTL_DESCTYPE_ADV_ONEBUF,
+  SRRCTL_DESCTYPE_MASK,
+  SRRCTL_DROP_EN,
+  VFDCA_RXCTRL,
+  VFRXDCTL,
+  VFSRRCTL,
+} from "./registers.ts";
+import { Ring } from "./ring.ts";
+
+export class ReceiveQueue {
+  readonly ring: Ring;
+  /** Size of each posted buffer. */
+  bufferBytes = 0;
+  /** Frames without descriptors are dropped instead of held (SRRCTL.DROP_EN). */
+  dropsWithoutDescriptors = false;
+  stripsVlan = false;
+  /** Some descriptors of a frame are written back, its end of packet is not. */
+  frameInProgress = false;
+  causePending = false;
+  dmaFault = false;
+
+  readonly #registers: Uint32Array;
+  readonly #dma: DmaPort;
+  readonly #bufferUnitBytes: number;
+  #bufferTag = 0;
+  #writeBackTag = 0;
+  /** Descriptors fetched and not used; the first is the head's. */
+  readonly #fetched: Uint32Array;
+  readonly #fetchMax: number;
+  #fetchedFirst = 0;
+  #fetchedCount = 0;
+
+  constructor(
+    queue: number,
+    parts: { registers: Uint32Array; dma: DmaPort; bufferUnitBytes: number; prefetchDescriptors: number },
+  ) {
+    this.ring = new Ring(parts.registers, queue, QueueDirection.receive);
+    this.#registers = parts.registers;
+    this.#dma = parts.dma;
+    this.#bufferUnitBytes = parts.bufferUnitBytes;
+    this.#fetchMax = Math.max(1, parts.prefetchDescriptors);
+    this.#fetched = new Uint32Array(this.#fetchMax * DESCRIPTOR_WORDS);
+  }
+
+  /** Reads the queue's registers again. What was fetched ahead is forgotten. */
+  decode(): void {
+    const { queue } = this.ring;
+    const srrctl = this.#registers[VFSRRCTL(queue) >>> 2] as number;
+    const dca = this.#registers[VFDCA_RXCTRL(queue) >>> 2] as number;
+    this.bufferBytes = (srrctl & SRRCTL_BSIZEPKT_MASK) * this.#bufferUnitBytes;
+    this.dropsWithoutDescriptors = (srrctl & SRRCTL_DROP_EN) !== 0;
+    this.stripsVlan = ((this.#registers[VFRXDCTL(queue) >>> 2] as number) & RXDCTL_VME) !== 0;
+    this.#bufferTag = dmaTag(DmaPurpose.rxBuffer, queue, 0, (dca & DCA_RXCTRL_DATA_WRO_EN) !== 0);
+    this.#writeBackTag = dmaTag(DmaPurpose.rxWriteBack, queue, 0, (dca & DCA_RXCTRL_DESC_WRO_EN) !== 0);
+    const isOneBuffer = (srrctl & SRRCTL_DESCTYPE_MASK) === SRRCTL_DESCTYPE_ADV_ONEBUF;
+    this.ring.decode(this.#fault(isOneBuffer && this.bufferBytes > 0));
+    this.forgetFetched();
+  }
+
+  #fault(hasBuffers: boolean): QueueCondition | undefined {
+    if (this.dmaFault) return "dma-fault";
+    return hasBuffers ? undefined : "bad-buffer";
+  }
+
+  /** Stands still from here on until the guest disables the queue. */
+  halt(): void {
+    this.dmaFault = true;
+    this.decode();
+  }
+
+  forgetFetched(): void {
+    this.#fetchedCount = 0;
+  }
+
+  /** Address of the head's buffer, or -1 if its descriptor cannot be read. There must be an available descriptor. */
+  bufferAddress(): number {
+    if (this.#fetchedCount === 0 && !this.#fetch()) return -1;
+    const at = this.#fetchedFirst * DESCRIPTOR_WORDS;
+    return addressFromHalves(this.#fetched[at] as number, this.#fetched[at + 1] as number);
+  }
+
+  #fetch(): boolean {
+    const { ring } = this;
+    const { head } = ring;
+    const count = Math.min(this.#fetchMax, ring.available, ring.descriptors - head);
+    const status = this.#dma.readWords(ring.address(head), this.#fetched, count * DESCRIPTOR_WORDS);
+    if (status !== DmaStatus.ok) return false;
+    this.#fetchedFirst = 0;
+    this.#fetchedCount = count;
+    return true;
+  }
+
+  writeBuffer(address: number, bytes: Uint8Array, offset: number, length: number): DmaStatus {
+    return this.#dma.writeBytes(address, bytes, offset, length, this.#bufferTag | this.ring.head);
+  }
+
+  /** Writes the head's descriptor back and moves the head past it; a fault leaves the head. */
+  writeBack(words: Uint32Array): DmaStatus {
+    const { ring } = this;
+    const { head } = ring;
+    const status = this.#dma.writeWords(ring.address(head), words, DESCRIPTOR_WORDS, this.#writeBackTag | head);
+    if (status !== DmaStatus.ok) return status;
+    ring.head = ring.after(head);
+    if (this.#fetchedCount > 0) {
+      this.#fetchedFirst++;
+      this.#fetchedCount--;
+    }
+    return status;
+  }
+
+  save(): ReceiveQueueState {
+    const { frameInProgress, causePending, dmaFault } = this;
+    return { frameInProgress, causePending, dmaFault };
+  }
+
+  restore(state: ReceiveQueueState): void {
+    this.frameInProgress = state.frameInProgress;
+    this.causePending = state.causePending;
+    this.dmaFault = state.dmaFault;
+    this.decode();
+  }
+
+  /** Forgets what was under way, as disabling or resetting the queue does. */
+  clear(): void {
+    this.frameInProgress = false;
+    this.causePending = false;
+    this.dmaFault = false;
+    this.decode();
+  }
+}

@@ -1,0 +1,136 @@
+// TCP as a transport of the migration protocol. TLS would wrap the socket here, between connecting and TcpTransport.
+import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { assert } from "../base/assert.ts";
+import type { OperationError } from "../base/errors.ts";
+import type { Transport, TransportHandlers } from "../migration/wire/transport.ts";
+import { tcpError, tcpErrorOf } from "./tcp-errors.ts";
+
+export interface TcpAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+const connectTimeoutMsDefault = 10_000;
+/** How long a closed end still reads and throws away, for the peer to take our last frame and close as well. */
+const lingerMs = 2000;
+
+/** Half-open, since whoever has said its last word goes on reading; without Nagle's delay, since answers are small. */
+const socketOptions = { allowHalfOpen: true, noDelay: true, keepAlive: true } as const;
+
+/** Connects to a peer that listens. Rejects with `peer-refused` or `peer-unreachable`. */
+export function connectTcp(address: TcpAddress, options: { timeoutMs?: number } = {}): Promise<Transport> {
+  const timeoutMs = options.timeoutMs ?? connectTimeoutMsDefault;
+  return new Promise((resolve, reject) => {
+    const socket = connect({ ...socketOptions, host: address.host, port: address.port });
+    const timer = setTimeout(() => {
+      socket.destroy();
+      reject(tcpErrorOf("peer-unreachable", { ...address, systemCode: `no answer in ${timeoutMs} ms` }));
+    }, timeoutMs);
+    const failed = (error: Error): void => {
+      clearTimeout(timer);
+      reject(tcpError(error, address));
+    };
+    socket.once("error", failed);
+    socket.once("connect", () => {
+      clearTimeout(timer);
+      socket.off("error", failed);
+      resolve(new TcpTransport(socket, address));
+    });
+  });
+}
+
+export interface TcpListener {
+  /** Where it listens; with the port the system chose if none was asked for. */
+  readonly address: TcpAddress;
+  /** Takes no further connection; those that are open stay. */
+  close(): void;
+}
+
+/** Listens and hands over each connection. Rejects with `address-in-use`, `address-unavailable` or `address-forbidden`. */
+export function listenTcp(
+  address: TcpAddress,
+  onTransport: (transport: Transport, peer: TcpAddress) => void,
+): Promise<TcpListener> {
+  return new Promise((resolve, reject) => {
+    const server = createServer({ ...socketOptions, pauseOnConnect: true }, (socket) => {
+      const peer = { host: socket.remoteAddress ?? "unknown", port: socket.remotePort ?? 0 };
+      onTransport(new TcpTransport(socket, peer), peer);
+    });
+    server.once("error", (error) => reject(tcpError(error, address)));
+    server.listen({ host: address.host, port: address.port }, () => resolve(listenerOf(server)));
+  });
+}
+
+function listenerOf(server: Server): TcpListener {
+  const { address, port } = server.address() as AddressInfo;
+  return { address: { host: address, port }, close: () => void server.close() };
+}
+
+class TcpTransport implements Transport {
+  bytesSent = 0;
+  bytesReceived = 0;
+  readonly #socket: Socket;
+  readonly #peer: TcpAddress;
+  #handlers: TransportHandlers | undefined;
+  #error: OperationError | undefined;
+  #closing = false;
+  #closed = false;
+  #reported = false;
+
+  constructor(socket: Socket, peer: TcpAddress) {
+    this.#socket = socket;
+    this.#peer = peer;
+    socket.pause();
+    socket.on("error", (error) => {
+      this.#error ??= tcpError(error, this.#peer);
+    });
+    socket.on("close", () => {
+      this.#closed = true;
+      this.#report(this.#error);
+    });
+  }
+
+  start(handlers: TransportHandlers): void {
+    assert(this.#handlers === undefined, "a transport is started once");
+    this.#handlers = handlers;
+    this.#socket.on("data", (chunk: Uint8Array) => this.#take(chunk));
+    this.#socket.on("end", () => this.#peerEnded());
+    this.#socket.resume();
+    if (this.#closed) queueMicrotask(() => this.#report(this.#error));
+  }
+
+  send(bytes: Uint8Array): Promise<void> | undefined {
+    if (this.#closing || this.#closed || bytes.length === 0) return undefined;
+    this.bytesSent += bytes.length;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#socket.write(bytes, () => resolve());
+    // The system often takes everything at once: nothing is left to wait for, and the bytes are the caller's again.
+    return this.#socket.writableLength === 0 ? undefined : promise;
+  }
+
+  close(): void {
+    if (this.#closing || this.#closed) return;
+    this.#closing = true;
+    this.#socket.end();
+    this.#socket.resume();
+    setTimeout(() => this.#socket.destroy(), lingerMs).unref();
+  }
+
+  #take(chunk: Uint8Array): void {
+    if (this.#closing) return;
+    this.bytesReceived += chunk.length;
+    this.#handlers?.onData(chunk);
+  }
+
+  /** The peer says nothing more, which ends any conversation; what we still have queued may yet reach it. */
+  #peerEnded(): void {
+    this.close();
+    this.#report(undefined);
+  }
+
+  #report(error: OperationError | undefined): void {
+    if (this.#reported || this.#handlers === undefined) return;
+    this.#reported = true;
+    this.#handlers.onClose(this.#closing && error?.code === "peer-closed" ? undefined : error);
+  }
+}

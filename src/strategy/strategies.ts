@@ -1,0 +1,23 @@
+// All strategies, right and wrong, by name.
+import { OperationError } from "../base/errors.ts";
+import { blind } from "./blind.ts";
+import { deviceLog } from "./device-log.ts";
+import { quiesce } from "./quiesce.ts";
+import { reinit } from "./reinit.ts";
+import { ringsFirst } from "./rings-first.ts";
+import type { Strategy } from "./strategy.ts";
+
+export const strategies: readonly Strategy[] = [ringsFirst, quiesce, deviceLog, reinit, blind];
+
+export const defaultStrategy: Strategy = ringsFirst;
+
+export function strategyByName(name: string): Strategy {
+  const found = strategies.find((strategy) => strategy.name === name);
+  if (found !== undefined) return found;
+  throw new OperationError({
+    code: "strategy-unknown",
+    message: `There is no strategy called "${name}".`,
+    advice: `Use one of: ${strategies.map((strategy) => strategy.name).join(", ")}.`,
+    facts: { name },
+  });
+}

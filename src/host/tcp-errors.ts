@@ -1,10 +1,11 @@
 // What the system's socket errors mean to a person who migrates a guest.
 import { OperationError } from "../base/errors.ts";
+import { wireAdvice } from "../migration/wire/errors.ts";
 
 const advice = {
   "peer-refused": "Start the destination first, and check its address and port.",
   "peer-unreachable": "Check the destination's name and address, the route to it and the firewalls between.",
-  "peer-closed": "Look at the peer's log; if the migration had been committed, ask the destination for the outcome.",
+  "peer-closed": wireAdvice["peer-closed"],
   "address-in-use": "Choose another port, or stop the program that listens on this one.",
   "address-unavailable": "Listen on an address that this host has.",
   "address-forbidden": "Choose a port of 1024 or above, or run with the right to use lower ones.",

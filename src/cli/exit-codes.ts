@@ -1,0 +1,18 @@
+// Exit codes of the program: part of its interface, printed by --help and in the README.
+
+export const ExitCode = {
+  consistent: 0,
+  notCarriedOut: 1,
+  corrupt: 2,
+  wrongUsage: 64,
+  interrupted: 130,
+} as const;
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+export const exitCodeMeanings: readonly (readonly [ExitCode, string])[] = [
+  [ExitCode.consistent, "consistent: the guest moved and nothing it may look at was lost"],
+  [ExitCode.notCarriedOut, "could not be carried out, or was cancelled; the reason is printed"],
+  [ExitCode.corrupt, "corrupt: the guest moved, and its memory is not what it has to be"],
+  [ExitCode.wrongUsage, "wrong usage: nothing was started"],
+  [ExitCode.interrupted, "interrupted a second time, and left at once"],
+];

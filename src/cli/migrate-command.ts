@@ -1,0 +1,144 @@
+// `underway migrate`: boots a guest, moves it to another host process under traffic, and prints what became of it.
+import { Command, Option } from "commander";
+import type { MigrateOptions, MigrationReport, SidedEvent } from "../host/report.ts";
+import type { Environment } from "./environment.ts";
+import { ExitCode } from "./exit-codes.ts";
+import { checkingUsage } from "./failure.ts";
+import { checkFilesReadable, defaults, machines, migrateOptionsFrom, type MigrateWords } from "./migrate-options.ts";
+import { PROGRAM, VERSION } from "./program.ts";
+import { Progress } from "./progress.ts";
+import { Recording } from "./recording.ts";
+import { renderReport } from "./report/render.ts";
+
+/** Who carries a migration out. Rejects with an OperationError if it could not be; the guest then runs on the source. */
+export type MigrationRunner = (
+  options: MigrateOptions,
+  sinks: {
+    readonly onEvent: (event: SidedEvent) => void;
+    readonly onStage: (text: string) => void;
+    readonly signal: AbortSignal;
+  },
+) => Promise<MigrationReport>;
+
+const TICK_MS = 250;
+
+const examples = `
+Examples:
+  $ ${PROGRAM} migrate
+      Debian's kernel with its own ixgbevf moves while it downloads a file.
+  $ ${PROGRAM} migrate --strategy blind
+      What goes wrong when nobody tells the hypervisor about DMA. Exit code 2.
+  $ ${PROGRAM} migrate --bandwidth 1G --json | jq .downtimeMs
+      Over a link of 1 Gbit/s; the report for a program to read.
+  $ ${PROGRAM} migrate --seed 1742 --record run.ndjson --capture run.pcapng
+      The same run again, with its events and its frames kept.
+
+Ctrl-C cancels the migration: the guest runs on, on the source, with a working
+card. Ctrl-C again leaves at once.
+`;
+
+const trafficHelp = "download (by the guest, over TCP), echo (with a built-in peer) or none";
+const notConvergingHelp = "after the last round, still above the limit: switch-over or give-up";
+
+/** An option whose default is printed as it would be typed. */
+const option = (flags: string, description: string, value: string): Option =>
+  new Option(flags, description).default(value, value);
+
+/** `done` gets the exit code. */
+export function migrateCommand(
+  environment: Environment,
+  loadRunner: () => Promise<MigrationRunner>,
+  done: (exitCode: ExitCode) => void,
+): Command {
+  return new Command("migrate")
+    .summary("move a running guest to another host process, and audit every byte")
+    .description(
+      "Boots a guest whose network card is an SR-IOV virtual function, moves it to another host process while the card " +
+        "goes on writing into its memory, and holds the result against the ground truth.",
+    )
+    .optionsGroup("What moves:")
+    .addOption(option("--machine <KIND>", `the guest's machine: ${machines.join(", ")}`, defaults.machine))
+    .addOption(option("--memory <SIZE>", "the guest's memory, 64M to 1G, in whole MiB", defaults.memory))
+    .addOption(option("--traffic <KIND>", trafficHelp, defaults.traffic))
+    .option("--seed <N>", "seed of everything random in the run (default: chosen and printed)")
+    .optionsGroup("How it moves:")
+    .addOption(option("--strategy <NAME>", `see \`${PROGRAM} strategies\``, defaults.strategy))
+    .addOption(
+      option("--downtime-limit <MS>", "switch over once no more than this is expected", defaults.downtimeLimit),
+    )
+    .option("--bandwidth <RATE>", "limit in bits per second (100M, 1G), or bytes per second (12MB) (default: none)")
+    .addOption(option("--rounds-max <N>", "rounds of pre-copy at most, the first one included", defaults.roundsMax))
+    .addOption(option("--if-not-converging <CHOICE>", notConvergingHelp, defaults.ifNotConverging))
+    .optionsGroup("What is kept:")
+    .option("--record <FILE>", "write the event stream, one JSON object a line")
+    .option("--capture <FILE>", "write the frames, as pcapng")
+    .option("--json", "print the report as JSON, and nothing else, on stdout")
+    .optionsGroup("Files by hand, where apt is not there to fetch them:")
+    .option("--kernel <FILE>", "a 32-bit Linux kernel; together with --initrd")
+    .option("--initrd <FILE>", "an initrd with that kernel's ixgbevf module")
+    .option("--bios <FILE>", "SeaBIOS")
+    .option("--vga-bios <FILE>", "SeaBIOS's VGA BIOS")
+    .optionsGroup("Other:")
+    .helpOption("-h, --help", "print this")
+    .addHelpText("after", examples)
+    .action(async (words: MigrateWords) => {
+      done(await migrate(words, environment, loadRunner));
+    });
+}
+
+async function migrate(
+  words: MigrateWords,
+  environment: Environment,
+  loadRunner: () => Promise<MigrationRunner>,
+): Promise<ExitCode> {
+  const options = checkingUsage(() => migrateOptionsFrom(words, environment.randomSeed));
+  checkFilesReadable(options.assets);
+  const recording = words.record === undefined ? undefined : await Recording.open(words.record, options, VERSION);
+  const progress = new Progress(environment.stderr, environment.clock);
+  const ticking = setInterval(() => progress.tick(), TICK_MS);
+  const cancelling = cancelOnInterrupt(environment, progress);
+  try {
+    const run = await loadRunner();
+    const report = await run(options, {
+      onEvent(event) {
+        recording?.event(event);
+        progress.event(event);
+      },
+      onStage: (text) => progress.stage(text),
+      signal: cancelling.signal,
+    });
+    progress.end();
+    const { stdout } = environment;
+    stdout.write(words.json === true ? `${JSON.stringify(report, undefined, 2)}\n` : renderReport(report, stdout));
+    return report.verdict === "consistent" ? ExitCode.consistent : ExitCode.corrupt;
+  } finally {
+    clearInterval(ticking);
+    cancelling.stop();
+    progress.end();
+    const failure = await recording?.close();
+    if (failure !== undefined) environment.stderr.write(`${failure.message} (${String(failure.facts["reason"])})\n`);
+  }
+}
+
+/**
+ * npm sends on the interrupt that the terminal has already sent to everyone: two that come this close are one.
+ */
+const SAME_INTERRUPT_MS = 500;
+
+/** The first interrupt cancels, and the source resumes its guest; the second leaves without waiting for that. */
+function cancelOnInterrupt(environment: Environment, progress: Progress): { signal: AbortSignal; stop: () => void } {
+  const controller = new AbortController();
+  let cancelledAtMs = 0;
+  const stop = environment.onInterrupt(() => {
+    const nowMs = environment.clock.nowMs();
+    if (!controller.signal.aborted) {
+      cancelledAtMs = nowMs;
+      controller.abort();
+      progress.note("Cancelling; the guest goes on running on the source. Ctrl-C again leaves at once.");
+    } else if (nowMs - cancelledAtMs >= SAME_INTERRUPT_MS) {
+      progress.end();
+      environment.leave(ExitCode.interrupted);
+    }
+  });
+  return { signal: controller.signal, stop };
+}

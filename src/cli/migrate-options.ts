@@ -1,0 +1,155 @@
+// From the words of the command line to MigrateOptions and back, with every bound and conflict checked on the way.
+import { accessSync, constants } from "node:fs";
+import path from "node:path";
+import { OperationError } from "../base/errors.ts";
+import type { AssetOverrides } from "../host/assets.ts";
+import { notConvergingChoices, trafficKinds, type MigrateOptions } from "../host/report.ts";
+import type { MachineKind } from "../machine/machine.ts";
+import { defaultStrategy, strategies, strategyByName } from "../strategy/strategies.ts";
+import { parseChoice, parseRate, parseSize, parseWholeNumber } from "./quantities.ts";
+
+/** Machines that some strategy runs on. */
+export const machines: readonly MachineKind[] = [...new Set(strategies.flatMap((strategy) => strategy.machines))];
+
+/** The words an option has if it is not given. */
+export const defaults = {
+  machine: "linux",
+  strategy: defaultStrategy.name,
+  memory: "128M",
+  traffic: "download",
+  downtimeLimit: "30",
+  roundsMax: "20",
+  ifNotConverging: "switch-over",
+} as const;
+
+const MIB = 1 << 20;
+/** The embedded PC boots a stock 32-bit kernel: less is too little for its initrd, more is not addressed. */
+const memoryBounds = { min: 64 * MIB, max: 1024 * MIB };
+
+/** As commander hands them over. */
+export interface MigrateWords {
+  readonly machine: string;
+  readonly strategy: string;
+  readonly memory: string;
+  readonly traffic: string;
+  readonly downtimeLimit: string;
+  readonly bandwidth?: string;
+  readonly seed?: string;
+  readonly record?: string;
+  readonly capture?: string;
+  readonly kernel?: string;
+  readonly initrd?: string;
+  readonly bios?: string;
+  readonly vgaBios?: string;
+  readonly roundsMax: string;
+  readonly ifNotConverging: string;
+  readonly json?: boolean;
+}
+
+/** Throws OperationError `usage-…` or `strategy-unknown` for what cannot be meant. */
+export function migrateOptionsFrom(words: MigrateWords, randomSeed: () => number): MigrateOptions {
+  const machine = parseChoice("--machine", words.machine, machines);
+  const strategy = strategyByName(words.strategy);
+  if (!strategy.machines.includes(machine)) throw strategyNotThere(strategy.name, machine);
+  refuseConflicts(words);
+  return {
+    machine,
+    strategy: strategy.name,
+    memoryBytes: parseSize("--memory", words.memory, memoryBounds),
+    traffic: parseChoice("--traffic", words.traffic, trafficKinds),
+    downtimeLimitMs: parseWholeNumber("--downtime-limit", words.downtimeLimit, { min: 1, max: 60_000 }),
+    ...(words.bandwidth === undefined ? {} : { bandwidthBytesPerSecond: parseRate("--bandwidth", words.bandwidth) }),
+    seed:
+      words.seed === undefined ? randomSeed() : parseWholeNumber("--seed", words.seed, { min: 0, max: 2 ** 32 - 1 }),
+    ...(words.capture === undefined ? {} : { captureFile: words.capture }),
+    assets: assetOverrides(words),
+    roundsMax: parseWholeNumber("--rounds-max", words.roundsMax, { min: 1, max: 1000 }),
+    ifNotConverging: parseChoice("--if-not-converging", words.ifNotConverging, notConvergingChoices),
+  };
+}
+
+function assetOverrides({ kernel, initrd, bios, vgaBios }: MigrateWords): AssetOverrides {
+  return {
+    ...(kernel === undefined ? {} : { kernel }),
+    ...(initrd === undefined ? {} : { initrd }),
+    ...(bios === undefined ? {} : { bios }),
+    ...(vgaBios === undefined ? {} : { vgaBios }),
+  };
+}
+
+function refuseConflicts({ kernel, initrd, record, capture }: MigrateWords): void {
+  if ((kernel === undefined) !== (initrd === undefined)) {
+    const [given, missing] = kernel === undefined ? ["--initrd", "--kernel"] : ["--kernel", "--initrd"];
+    throw new OperationError({
+      code: "usage-conflict",
+      message: `${given} was given without ${missing}.`,
+      advice: "Give both or neither: the initrd carries the driver module, and a module fits one kernel only.",
+      facts: { given, missing },
+    });
+  }
+  if (record !== undefined && capture !== undefined && path.resolve(record) === path.resolve(capture)) {
+    throw new OperationError({
+      code: "usage-conflict",
+      message: "--record and --capture name the same file.",
+      advice: "Give them two names.",
+      facts: { file: record },
+    });
+  }
+}
+
+function strategyNotThere(strategy: string, machine: MachineKind): OperationError {
+  return new OperationError({
+    code: "usage-conflict",
+    message: `The strategy ${strategy} does not run on the machine ${machine}.`,
+    advice: "See the machines of each strategy with `underway strategies`.",
+    facts: { strategy, machine },
+  });
+}
+
+/** Throws OperationError `file-unreadable`: better now than after a boot. */
+export function checkFilesReadable(assets: AssetOverrides): void {
+  for (const [option, file] of [
+    ["--kernel", assets.kernel],
+    ["--initrd", assets.initrd],
+    ["--bios", assets.bios],
+    ["--vga-bios", assets.vgaBios],
+  ] as const) {
+    if (file === undefined) continue;
+    try {
+      accessSync(file, constants.R_OK);
+    } catch (cause) {
+      throw new OperationError({
+        code: "file-unreadable",
+        message: `The file given with ${option} cannot be read.`,
+        advice: "Check its name and its permissions, or leave the option out to have the file fetched.",
+        facts: { file, reason: cause instanceof Error ? cause.message : String(cause) },
+        cause,
+      });
+    }
+  }
+}
+
+/** The command line that repeats a run; files that a run writes are left out. */
+export function repeatCommand(program: string, options: MigrateOptions): string {
+  const { assets, bandwidthBytesPerSecond } = options;
+  const words: [string, string | undefined, string?][] = [
+    ["--machine", options.machine, defaults.machine],
+    ["--strategy", options.strategy, defaults.strategy],
+    ["--memory", `${options.memoryBytes / MIB}M`, defaults.memory],
+    ["--traffic", options.traffic, defaults.traffic],
+    ["--downtime-limit", String(options.downtimeLimitMs), defaults.downtimeLimit],
+    ["--bandwidth", bandwidthBytesPerSecond === undefined ? undefined : `${bandwidthBytesPerSecond * 8}`],
+    ["--rounds-max", String(options.roundsMax), defaults.roundsMax],
+    ["--if-not-converging", options.ifNotConverging, defaults.ifNotConverging],
+    ["--kernel", assets.kernel],
+    ["--initrd", assets.initrd],
+    ["--bios", assets.bios],
+    ["--vga-bios", assets.vgaBios],
+    ["--seed", String(options.seed)],
+  ];
+  const given = words.filter(([, value, ifLeftOut]) => value !== undefined && value !== ifLeftOut);
+  return [program, "migrate", ...given.map(([option, value]) => `${option} ${shellWord(value ?? "")}`)].join(" ");
+}
+
+const shellWord = (text: string): string =>
+  /^[\w./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;

@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import fc from "fast-check";
+import { fixtureReport } from "../../host/report-fixtures.ts";
+import type { Downtime, MigrationReport } from "../../host/report.ts";
+import { FakeTerminal } from "../fakes.ts";
+import { pageOf, visibleLength } from "../layout.ts";
+import { downtimeBars } from "./downtime.ts";
+import { renderReport } from "./render.ts";
+
+/** The report without its line breaks: sentences as a person reads them. */
+const read = (report: MigrationReport): string => renderReport(report, new FakeTerminal()).replace(/\s+/g, " ");
+
+function assertSays(report: MigrationReport, ...sentences: string[]): void {
+  const text = read(report);
+  for (const sentence of sentences) assert.ok(text.includes(sentence), `"${sentence}" in: ${text}`);
+}
+
+test("a consistent report says so first, then what moved, how long it was dark, the frames and the guest", () => {
+  const report = fixtureReport("consistent");
+  assert.ok(
+    read(report).trimStart().startsWith("CONSISTENT The guest moved, and nothing that it may look at was lost."),
+  );
+  assertSays(
+    report,
+    "128 MiB of a running linux guest, strategy rings-first, in 3 rounds and a switchover: 45.1 MiB sent in 278 ms.",
+    "The guest stood still for 16.7 ms (asked for: 30.0 ms). No frame reached it for 21.9 ms.",
+    "6,214 delivered; 9 lost on the way, as any network may; 22 discarded that the source's card wrote behind the cut.",
+    "The download it made during the move is whole: SHA-256 3f9ab1c0...ab57, computed inside.",
+    "It answered every one of 64 pings.",
+    "at the pause the head was 203; 5 frames that came after it went along; the cut is at 208",
+    "The seed was 1742881093. bin/underway migrate --seed 1742881093",
+  );
+  assert.doesNotMatch(read(report), /wrong|corrupt/i);
+});
+
+test("a corrupt report says so first, and names hazards, frames, pages and bytes", () => {
+  const report = fixtureReport("corrupt");
+  assert.ok(read(report).trimStart().startsWith("CORRUPT The guest moved, but its memory is not what it has to be."));
+  assertSays(
+    report,
+    "80,242 bytes in 51 pages are not the source's. 53 frames that the guest was told it has are damaged.",
+    "39 invisible-dma the page of a frame that the guest has taken was not sent again after the device filled it",
+    "frame 1,203, queue 0, descriptor 211, invisible-dma TCP 10.0.2.2:8080 > 10.0.2.15:33000 seq 1742881 len 1448",
+    "1,514 bytes from 0x5a31802 on, in page 23,089",
+    "has to be 52 54 00 12 34 56",
+    "is 00 00 00 00 00 00",
+    "register 0x1010",
+    "and 51 more",
+    "It left 2 of 64 pings unanswered. Its TCP stack counted 41 segments with a wrong checksum.",
+    "bin/underway migrate --strategy blind --seed 1742881093",
+  );
+});
+
+test("both reports say what the audit verifies and what it does not", () => {
+  for (const kind of ["consistent", "corrupt"] as const) {
+    const report = fixtureReport(kind);
+    assertSays(report, "What the audit verifies", ...report.verifies, "What it does not", ...report.doesNotVerify);
+  }
+});
+
+test("a guest that found its own download damaged is enough for a verdict, without a list of bytes", () => {
+  const good = fixtureReport("consistent");
+  const reason = "The download inside the guest never finished.";
+  const report = {
+    ...good,
+    verdict: "corrupt" as const,
+    reasons: [reason],
+    guest: { ...good.guest, sha256Actual: null },
+  };
+  assertSays(report, `CORRUPT`, `wrong ${reason}`, "The download it made during the move never finished.");
+  assert.doesNotMatch(read(report), /What is wrong/);
+});
+
+test("what was not measured is not made up", () => {
+  const good = fixtureReport("consistent");
+  const guest = { sha256Expected: null, sha256Actual: null, pingsSent: null, pingsLost: null, noticed: [] };
+  const report = { ...good, outageMs: null, guest, options: { ...good.options, traffic: "none" as const } };
+  assertSays(report, "Too few frames came to say how long it got none.", "It was not asked: there was no traffic.");
+});
+
+test("no line is wider than the page, in a wide window as in a narrow one", () => {
+  for (const kind of ["consistent", "corrupt"] as const) {
+    for (const columns of [72, 80, 100, 200]) {
+      const text = renderReport(fixtureReport(kind), new FakeTerminal({ columns, color: true }));
+      for (const line of text.split("\n")) assert.ok(visibleLength(line) <= Math.min(96, columns), line);
+    }
+  }
+});
+
+test("without Unicode the report is ASCII, and without colour it has no control characters", () => {
+  for (const kind of ["consistent", "corrupt"] as const) {
+    assert.match(renderReport(fixtureReport(kind), new FakeTerminal({ unicode: false })), /^[\n\x20-\x7e]*$/);
+    assert.ok(!renderReport(fixtureReport(kind), new FakeTerminal()).includes("\u001B"));
+  }
+});
+
+test("the bars of the downtime fill the page once, however short a part is", () => {
+  const part = fc.oneof(fc.constant(0), fc.double({ min: 0.005, max: 500, noNaN: true }));
+  const page = pageOf(new FakeTerminal());
+  const parts = { pause: part, rings: part, pages: part, saveState: part, transfer: part };
+  const more = { loadMachine: part, loadDevice: part, resume: part, other: part, total: part };
+  fc.assert(
+    fc.property(fc.record({ ...parts, ...more }), (downtime: Downtime) => {
+      const lines = downtimeBars(downtime, page);
+      for (const line of lines) {
+        assert.ok(line.length <= page.width, line);
+        assert.match(line, / ms|s {2}/);
+        assert.match(line, /[█▏▎▍▌▋▊▉]$/);
+      }
+    }),
+  );
+});

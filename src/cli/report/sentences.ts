@@ -1,0 +1,97 @@
+// A migration in a few sentences: what moved, how long it was dark, what became of the frames, what the guest noticed.
+import type { ReceiveCut } from "../../audit/verdict.ts";
+import type { MigrationReport } from "../../host/report.ts";
+import { counted, formatBytes, formatCount, formatMs, formatSize } from "../quantities.ts";
+
+/** Labels and what stands behind each. */
+export function glance(report: MigrationReport): (readonly [label: string, text: string])[] {
+  const lines: [string, string][] = [
+    ["moved", movedSentence(report)],
+    ["dark", darkSentence(report)],
+    ["frames", frameSentences(report).join(" ")],
+    ["guest", guestSentences(report).join(" ")],
+  ];
+  return report.verdict === "corrupt" ? [["wrong", wrongSentences(report).join(" ")], ...lines] : lines;
+}
+
+function wrongSentences({ corruptionTotals: totals, reasons }: MigrationReport): string[] {
+  if (totals.corruptions === 0) return [...reasons];
+  const sentences: string[] = [];
+  if (totals.bytes > 0) {
+    sentences.push(`${counted(totals.bytes, "byte")} in ${counted(totals.pages, "page")} are not the source's.`);
+  }
+  if (totals.frames > 0) {
+    sentences.push(
+      totals.frames === 1
+        ? "1 frame that the guest was told it has is damaged."
+        : `${formatCount(totals.frames)} frames that the guest was told it has are damaged.`,
+    );
+  }
+  return sentences.length > 0 ? sentences : [`${counted(totals.corruptions, "thing")} found that must not be.`];
+}
+
+function movedSentence({ memoryBytes, machine, strategy, rounds, bytesSent, totalMs }: MigrationReport): string {
+  return (
+    `${formatSize(memoryBytes)} of a running ${machine} guest, strategy ${strategy}, in ${counted(rounds.length, "round")} and a ` +
+    `switchover: ${formatBytes(bytesSent)} sent in ${formatMs(totalMs)}.`
+  );
+}
+
+function darkSentence({ downtimeMs, outageMs, options }: MigrationReport): string {
+  const still = `The guest stood still for ${formatMs(downtimeMs.total)} (asked for: ${formatMs(options.downtimeLimitMs)}).`;
+  if (outageMs === null) return `${still} Too few frames came to say how long it got none.`;
+  return `${still} No frame reached it for ${formatMs(outageMs)}.`;
+}
+
+function frameSentences({ frames }: MigrationReport): string[] {
+  const fates = [
+    `${formatCount(frames.delivered)} delivered`,
+    frames.lost === 0 ? "none lost" : `${formatCount(frames.lost)} lost on the way, as any network may`,
+    frames.discarded === 0
+      ? "none discarded"
+      : `${formatCount(frames.discarded)} discarded that the source's card wrote behind the cut`,
+  ];
+  const sentences = [`${fates.join("; ")}.`];
+  if (frames.stale > 0) sentences.push(`${formatCount(frames.stale)} of the delivered are not what the card wrote.`);
+  if (frames.sentTwice > 0) sentences.push(`${counted(frames.sentTwice, "frame")} from the guest went out twice.`);
+  return sentences;
+}
+
+function guestSentences({ guest, options }: MigrationReport): string[] {
+  const { sha256Expected, sha256Actual, pingsSent, pingsLost } = guest;
+  const sentences: string[] = [];
+  if (sha256Expected !== null) sentences.push(downloadSentence(sha256Expected, sha256Actual));
+  if (pingsSent !== null && pingsLost !== null) {
+    sentences.push(
+      pingsLost === 0
+        ? `It answered every one of ${counted(pingsSent, "ping")}.`
+        : `It left ${formatCount(pingsLost)} of ${counted(pingsSent, "ping")} unanswered.`,
+    );
+  }
+  sentences.push(...guest.noticed);
+  if (sentences.length > 0) return sentences;
+  return [options.traffic === "none" ? "It was not asked: there was no traffic." : "It said nothing."];
+}
+
+function downloadSentence(expected: string, actual: string | null): string {
+  if (actual === null) return "The download it made during the move never finished.";
+  if (actual === expected)
+    return `The download it made during the move is whole: SHA-256 ${short(actual)}, computed inside.`;
+  return `The download it made during the move is damaged: SHA-256 ${short(actual)} inside, ${short(expected)} on the server.`;
+}
+
+const short = (sha256: string): string =>
+  sha256.length <= 20 ? sha256 : `${sha256.slice(0, 8)}...${sha256.slice(-4)}`;
+
+/** How far the ring of the image goes, and how far the device had come meanwhile. */
+export function cutSentence(cut: ReceiveCut): string {
+  const came =
+    cut.framesCarried === 0
+      ? "no frame that came after it went along"
+      : `${counted(cut.framesCarried, "frame")} that came after it went along`;
+  return (
+    `Queue ${cut.queue}, ${formatCount(cut.ringDescriptors)} descriptors: at the pause the head was ${cut.headAtPause}; ` +
+    `${came}; the cut is at ${cut.cut}; the card on the source came to ${cut.headAtSourceEnd}; ` +
+    `the destination went on at ${cut.headAtResume}.`
+  );
+}

@@ -1,0 +1,221 @@
+// The report of a migration: what was asked for, what was measured, and what the audit and the guest say about it.
+import type { Corruption, ReceiveCut, TransmitCut, Verdict } from "../audit/verdict.ts";
+import type { MachineKind } from "../machine/machine.ts";
+import { downtimeParts, type DowntimePart, type MigrationEvent, type RoundSummary } from "../migration/events.ts";
+import type { AssetOverrides } from "./assets.ts";
+
+export const trafficKinds = [
+  /** The guest downloads a file over TCP from a server on this host, checks its SHA-256 itself, and answers pings. */
+  "download",
+  /** The built-in peer sends frames with payloads that both ends verify, and pings. */
+  "echo",
+  /** A link, and nothing on it but what the guest sends by itself. */
+  "none",
+] as const;
+export type TrafficKind = (typeof trafficKinds)[number];
+
+/** What to do when the last allowed round ends and the expected downtime is still above the limit. */
+export const notConvergingChoices = ["switch-over", "give-up"] as const;
+
+/** One migration as it was asked for. Every value is checked where it enters; see the command line for the bounds. */
+export interface MigrateOptions {
+  readonly machine: MachineKind;
+  /** Name of a strategy. */
+  readonly strategy: string;
+  readonly memoryBytes: number;
+  readonly traffic: TrafficKind;
+  /** The switchover begins once it is expected to take no longer than this. */
+  readonly downtimeLimitMs: number;
+  /** Left out: as fast as it goes. */
+  readonly bandwidthBytesPerSecond?: number;
+  /** 0 to 2^32 - 1. */
+  readonly seed: number;
+  /** Where the frames of the run go, as pcapng. */
+  readonly captureFile?: string;
+  /** Files by hand instead of the fetched ones; kernel and initrd come together. */
+  readonly assets: AssetOverrides;
+  /** Pre-copy rounds at most, the one that sends all of RAM included. */
+  readonly roundsMax: number;
+  readonly ifNotConverging: (typeof notConvergingChoices)[number];
+}
+
+/** An event and the side that saw it. Both sides' `atMs` are of one clock. */
+export type SidedEvent = MigrationEvent & { readonly side: "source" | "destination" };
+
+/** Frames on their way to the guest, from the first round until the guest ran on the destination. */
+export interface FrameCounts {
+  /** Reached the guest's driver, on either side. */
+  readonly delivered: number;
+  /** Never written to memory: no VF was listening, or it had no descriptor. */
+  readonly lost: number;
+  /** Written to the source's memory, but behind the cut: the guest never sees them. */
+  readonly discarded: number;
+}
+
+/** What the guest noticed. Null where the traffic asked for has no such thing, or no answer came. */
+export interface GuestObservations {
+  readonly sha256Expected: string | null;
+  /** As computed inside the guest. */
+  readonly sha256Actual: string | null;
+  readonly pingsSent: number | null;
+  readonly pingsLost: number | null;
+  /** Whole sentences. */
+  readonly noticed: readonly string[];
+}
+
+export interface ReportedRound extends Omit<RoundSummary, "expectedDowntimeMs"> {
+  /** Null while too little was sent to tell. */
+  readonly expectedDowntimeMs: number | null;
+}
+
+/**
+ * From the pause command on the source until the guest's CPUs ran on the destination, in milliseconds. The parts do not
+ * overlap: `transfer` is what waiting for the destination took beyond its own `loadMachine` and `loadDevice`. `other` is
+ * what no part claims.
+ */
+export type Downtime = Readonly<Record<"total" | DowntimePart | "other", number>>;
+
+/** Keys are stable within a format version. Times are milliseconds, sizes bytes. */
+export interface MigrationReport {
+  readonly formatVersion: typeof REPORT_FORMAT_VERSION;
+  readonly verdict: "consistent" | "corrupt";
+  /** Why the verdict is `corrupt`, as sentences; empty if it is not. */
+  readonly reasons: readonly string[];
+  readonly strategy: string;
+  readonly machine: MachineKind;
+  readonly seed: number;
+  readonly memoryBytes: number;
+  readonly options: MigrateOptions;
+  readonly rounds: readonly ReportedRound[];
+  readonly downtimeMs: Downtime;
+  /** Last frame delivered on the source to first on the destination; null if either never was. */
+  readonly outageMs: number | null;
+  /** First word to the destination until the source let go. */
+  readonly totalMs: number;
+  readonly bytesSent: number;
+  readonly frames: FrameCounts & {
+    /** Delivered, and some byte of them is wrong on the destination. */
+    readonly stale: number;
+    /** Sent by the source's device, and once more by the destination's. */
+    readonly sentTwice: number;
+  };
+  readonly guest: GuestObservations;
+  /** The first of them; `corruptionTotals` and `hazards` count all. */
+  readonly corruptions: readonly Corruption[];
+  readonly corruptionTotals: Verdict["totals"];
+  /** How often each hazard was found. */
+  readonly hazards: Verdict["hazards"];
+  /** The points of a legal cut, and how often each is broken. */
+  readonly points: Verdict["points"];
+  readonly cuts: { readonly receive: readonly ReceiveCut[]; readonly transmit: readonly TransmitCut[] };
+  /** How CPU writes were known, and how the device's pages were. */
+  readonly methods: { readonly cpuDirtyLog: string; readonly tracker: string };
+  readonly verifies: readonly string[];
+  readonly doesNotVerify: readonly string[];
+}
+
+export const REPORT_FORMAT_VERSION = 1;
+
+/** What the events do not tell. */
+export interface MigrationOutcome {
+  readonly audit: Verdict;
+  readonly outageMs: number | null;
+  readonly bytesSent: number;
+  readonly frames: FrameCounts;
+  readonly guest: GuestObservations;
+  readonly methods: MigrationReport["methods"];
+}
+
+/** A sink of the event stream of both sides that ends in a report. */
+export class ReportBuilder {
+  readonly #options: MigrateOptions;
+  readonly #rounds: ReportedRound[] = [];
+  readonly #partsMs = new Map<DowntimePart, number>();
+  #beganAtMs: number | undefined;
+  #pausedAtMs: number | undefined;
+  #runningAtMs: number | undefined;
+  #completedAtMs: number | undefined;
+
+  constructor(options: MigrateOptions) {
+    this.#options = options;
+  }
+
+  event(event: SidedEvent): void {
+    if (event.kind === "running" && (event.side === "destination" || this.#runningAtMs === undefined)) {
+      this.#runningAtMs = event.atMs;
+    }
+    if (event.side === "destination") return;
+    if (event.kind === "phase") {
+      if (event.phase === "negotiate") this.#beganAtMs = event.atMs;
+      if (event.phase === "completed") this.#completedAtMs = event.atMs;
+    }
+    if (event.kind === "round") this.#rounds.push(reportedRound(event.summary));
+    if (event.kind === "vcpus-paused") this.#pausedAtMs = event.atMs;
+    if (event.kind === "downtime-part") {
+      this.#partsMs.set(event.part, (this.#partsMs.get(event.part) ?? 0) + event.durationMs);
+    }
+  }
+
+  /** The report of a migration that was completed. */
+  build(outcome: MigrationOutcome): MigrationReport {
+    const { audit, ...measured } = outcome;
+    const reasons = reasonsAgainst(outcome);
+    const { strategy, machine, seed, memoryBytes } = this.#options;
+    return {
+      formatVersion: REPORT_FORMAT_VERSION,
+      verdict: reasons.length === 0 ? "consistent" : "corrupt",
+      reasons,
+      strategy,
+      machine,
+      seed,
+      memoryBytes,
+      options: this.#options,
+      rounds: this.#rounds,
+      downtimeMs: this.#downtime(),
+      outageMs: measured.outageMs,
+      totalMs: (this.#completedAtMs ?? this.#runningAtMs ?? 0) - (this.#beganAtMs ?? 0),
+      bytesSent: measured.bytesSent,
+      frames: { ...measured.frames, stale: audit.frames.stale, sentTwice: audit.frames.sentTwice },
+      guest: measured.guest,
+      corruptions: audit.corruptions,
+      corruptionTotals: audit.totals,
+      hazards: audit.hazards,
+      points: audit.points,
+      cuts: { receive: audit.receive, transmit: audit.transmit },
+      methods: measured.methods,
+      verifies: audit.verifies,
+      doesNotVerify: audit.doesNotVerify,
+    };
+  }
+
+  #downtime(): Downtime {
+    const part = (name: DowntimePart): number => this.#partsMs.get(name) ?? 0;
+    const pausedAtMs = this.#pausedAtMs ?? 0;
+    const total = (this.#runningAtMs ?? pausedAtMs) - (pausedAtMs - part("pause"));
+    const transfer = Math.max(0, part("transfer") - part("loadMachine") - part("loadDevice"));
+    const partsMs = Object.fromEntries(downtimeParts.map((name) => [name, part(name)])) as Record<DowntimePart, number>;
+    const claimed = downtimeParts.reduce((sum, name) => sum + (name === "transfer" ? transfer : part(name)), 0);
+    return { total, ...partsMs, transfer, other: Math.max(0, total - claimed) };
+  }
+}
+
+function reportedRound(summary: RoundSummary): ReportedRound {
+  const { expectedDowntimeMs } = summary;
+  return { ...summary, expectedDowntimeMs: Number.isFinite(expectedDowntimeMs) ? expectedDowntimeMs : null };
+}
+
+/** The audit has the first word; a guest that found its own data damaged is believed as well. */
+function reasonsAgainst({ audit, guest }: MigrationOutcome): string[] {
+  const reasons: string[] = [];
+  if (audit.outcome === "corrupt") {
+    reasons.push("The audit found bytes in the destination's memory that are not what the guest has to see.");
+  }
+  if (guest.sha256Expected !== null && guest.sha256Actual !== guest.sha256Expected) {
+    reasons.push(
+      guest.sha256Actual === null
+        ? "The download inside the guest never finished."
+        : "The download inside the guest ended with a checksum that is not the file's.",
+    );
+  }
+  return reasons;
+}

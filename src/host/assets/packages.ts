@@ -90,13 +90,26 @@ export class PackageStore {
   async #fetchAll(wishes: readonly PackageWish[], options: FetchOptions): Promise<void> {
     await this.#removeLeftovers();
     for (const architecture of new Set(wishes.map((wish) => wish.architecture))) {
-      const apt = await PrivateApt.open(path.join(this.directory, `apt-${architecture}`), architecture);
-      options.onProgress(`fetching the index of Debian's ${architecture} packages`);
-      await apt.update();
-      for (const wish of wishes.filter((one) => one.architecture === architecture)) {
-        const candidate = await resolveWish(apt, wish, options);
-        await this.#fetch(apt, wish, candidate, options);
+      const directory = path.join(this.directory, `tmp-apt-${architecture}`);
+      try {
+        await this.#fetchFor(architecture, wishes, { apt: await PrivateApt.open(directory, architecture), ...options });
+      } finally {
+        // The lists are a hundred megabytes, old by the next time, and fetched in two seconds.
+        await rm(directory, { recursive: true, force: true });
       }
+    }
+  }
+
+  async #fetchFor(
+    architecture: string,
+    wishes: readonly PackageWish[],
+    options: FetchOptions & { readonly apt: PrivateApt },
+  ): Promise<void> {
+    options.onProgress(`fetching the index of Debian's ${architecture} packages`);
+    await options.apt.update();
+    for (const wish of wishes.filter((one) => one.architecture === architecture)) {
+      const candidate = await resolveWish(options.apt, wish, options);
+      await this.#fetch(options.apt, wish, candidate, options);
     }
   }
 

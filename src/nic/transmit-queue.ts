@@ -1,0 +1,256 @@
+// One transmit queue: its ring and contexts, the search for a whole frame, and the completions it owes the driver.
+import { addressFromHalves } from "../base/numbers.ts";
+import { DmaPurpose, DmaStatus, dmaTag, type DmaPort } from "../iommu/dma-port.ts";
+import { QueueDirection, type TransmitQueueState } from "./datapath-ports.ts";
+import {
+  DESCRIPTOR_WORDS,
+  TXD_CMD_DEXT,
+  TXD_CMD_EOP,
+  TXD_CMD_RS,
+  TXD_DTYP_CONTEXT,
+  TXD_DTYP_MASK,
+  TXD_IDX_MASK,
+  TXD_IDX_SHIFT,
+  TXD_STAT_DD,
+} from "./descriptors.ts";
+import {
+  DCA_TXCTRL_DESC_WRO_EN,
+  TDWBAL_HEAD_WB_ENABLE,
+  TXDCTL_WTHRESH_MASK,
+  TXDCTL_WTHRESH_SHIFT,
+  VFDCA_TXCTRL,
+  VFTDWBAH,
+  VFTDWBAL,
+  VFTXDCTL,
+} from "./registers.ts";
+import { Ring, RING_DESCRIPTORS_MAX } from "./ring.ts";
+import { TransmitContext } from "./transmit-context.ts";
+
+/** Descriptors read with one DMA read; the 82599 holds 40 a queue. */
+const FETCH_MAX = 32;
+
+/** What a descriptor is, by its DEXT and DTYP. */
+export function isContext(command: number): boolean {
+  return (command & TXD_CMD_DEXT) !== 0 && (command & TXD_DTYP_MASK) === TXD_DTYP_CONTEXT;
+}
+
+/** What the search for a frame found at the head. */
+export const Found = { nothing: 0, frame: 1, fault: 2 } as const;
+export type Found = (typeof Found)[keyof typeof Found];
+
+export class TransmitQueue {
+  readonly ring: Ring;
+  readonly contexts = [new TransmitContext(), new TransmitContext()] as const;
+  causePending = false;
+  dmaFault = false;
+  /** Descriptors of the frame that `find` found, from the head on. */
+  frameDescriptors = 0;
+  /** Report at the next turn, whatever WTHRESH says. */
+  flushDue = false;
+
+  readonly #registers: Uint32Array;
+  readonly #dma: DmaPort;
+  /** Descriptors fetched from the ring: `#fetchedCount` of them from index `#fetchedFirst`. */
+  readonly fetched = new Uint32Array(FETCH_MAX * DESCRIPTOR_WORDS);
+  #fetchedFirst = 0;
+  #fetchedCount = 0;
+  /** Descriptors from the head on that are known to hold no end of packet. */
+  #searched = 0;
+
+  /** RS descriptors that were sent and not completed, oldest first. At most a ring before a batch, and one frame. */
+  readonly #owed = new Uint16Array(2 * RING_DESCRIPTORS_MAX);
+  #owedFirst = 0;
+  #owedEnd = 0;
+  /** Descriptors consumed since the last report, for WTHRESH. */
+  #consumed = 0;
+  /** After a restore: where the owed descriptors begin; -1 when `#owed` knows. */
+  #owedFrom = -1;
+  readonly #words = new Uint32Array(DESCRIPTOR_WORDS);
+
+  #threshold = 0;
+  #writeBackTag = 0;
+  #headWriteBackTag = 0;
+  /** Where head write-back goes, or -1 while it is off. */
+  #headAddress = -1;
+
+  constructor(queue: number, parts: { registers: Uint32Array; dma: DmaPort }) {
+    this.ring = new Ring(parts.registers, queue, QueueDirection.transmit);
+    this.#registers = parts.registers;
+    this.#dma = parts.dma;
+  }
+
+  /** Reads the queue's registers again. What was fetched and searched is forgotten. */
+  decode(): void {
+    const registers = this.#registers;
+    const { queue } = this.ring;
+    const relaxed = ((registers[VFDCA_TXCTRL(queue) >>> 2] as number) & DCA_TXCTRL_DESC_WRO_EN) !== 0;
+    const low = registers[VFTDWBAL(queue) >>> 2] as number;
+    const high = registers[VFTDWBAH(queue) >>> 2] as number;
+    this.#threshold = ((registers[VFTXDCTL(queue) >>> 2] as number) & TXDCTL_WTHRESH_MASK) >>> TXDCTL_WTHRESH_SHIFT;
+    this.#writeBackTag = dmaTag(DmaPurpose.txWriteBack, queue, 0, relaxed);
+    this.#headWriteBackTag = dmaTag(DmaPurpose.txHeadWriteBack, queue, 0, relaxed);
+    this.#headAddress = (low & TDWBAL_HEAD_WB_ENABLE) !== 0 ? addressFromHalves(low & ~3, high) : -1;
+    this.ring.decode(this.dmaFault ? "dma-fault" : undefined);
+    this.#searched = 0;
+    this.forgetFetched();
+  }
+
+  /** Stands still from here on until the guest disables the queue. */
+  halt(): void {
+    this.dmaFault = true;
+    this.forgetOwed();
+    this.decode();
+  }
+
+  /** The driver may have posted other descriptors at indices that were fetched before. */
+  forgetFetched(): void {
+    this.#fetchedCount = 0;
+  }
+
+  /** Place of a descriptor's words in `fetched`, or -1 if it cannot be read. The index lies before the tail. */
+  fetch(index: number): number {
+    const place = index - this.#fetchedFirst;
+    if (place >= 0 && place < this.#fetchedCount) return place * DESCRIPTOR_WORDS;
+    const { ring } = this;
+    const end = ring.tail > index ? ring.tail : ring.descriptors;
+    const count = Math.min(FETCH_MAX, end - index);
+    this.#fetchedCount = 0;
+    if (this.#dma.readWords(ring.address(index), this.fetched, count * DESCRIPTOR_WORDS) !== DmaStatus.ok) return -1;
+    this.#fetchedFirst = index;
+    this.#fetchedCount = count;
+    return 0;
+  }
+
+  /**
+   * Looks for a whole frame at the head. Context descriptors before it are taken in at once, so that the head may move
+   * even if nothing is found. A frame whose end is not posted yet is left alone; each descriptor of it is looked at
+   * once, however often the guest rings the doorbell.
+   */
+  find(): Found {
+    const { ring } = this;
+    let { available } = ring;
+    while (this.#searched === 0 && available > 0) {
+      const at = this.fetch(ring.head);
+      if (at < 0) return Found.fault;
+      if (!isContext(this.fetched[at + 2] as number)) break;
+      this.#take(at);
+      ring.head = ring.after(ring.head);
+      this.#consumed++;
+      available--;
+    }
+    for (; this.#searched < available; this.#searched++) {
+      const index = (ring.head + this.#searched) % ring.descriptors;
+      const at = this.fetch(index);
+      if (at < 0) return Found.fault;
+      const command = this.fetched[at + 2] as number;
+      if (isContext(command) || (command & TXD_CMD_EOP) === 0) continue;
+      this.frameDescriptors = this.#searched + 1;
+      return Found.frame;
+    }
+    return Found.nothing;
+  }
+
+  #take(at: number): void {
+    const words = this.fetched;
+    const mssL4lenIdx = words[at + 3] as number;
+    const slot = (mssL4lenIdx >>> TXD_IDX_SHIFT) & TXD_IDX_MASK;
+    (this.contexts[slot] as TransmitContext).set(words[at] as number, words[at + 2] as number, mssL4lenIdx);
+  }
+
+  /** Moves the head past the frame that was found. */
+  consume(): void {
+    const { ring } = this;
+    ring.head = (ring.head + this.frameDescriptors) % ring.descriptors;
+    this.#consumed += this.frameDescriptors;
+    this.#searched = 0;
+  }
+
+  /** Notes a descriptor of the frame, at its index, as one whose completion the driver waits for. */
+  owe(index: number): void {
+    this.#owed[this.#owedEnd++] = index;
+  }
+
+  get owesReport(): boolean {
+    return this.#owedEnd > this.#owedFirst || this.#owedFrom >= 0;
+  }
+
+  /** Enough was consumed for a report (WTHRESH), or the driver asked for it. */
+  get isReportDue(): boolean {
+    return this.owesReport && (this.flushDue || this.#consumed >= this.#threshold);
+  }
+
+  /**
+   * Writes one completion: DD in the oldest owed descriptor, or the head for all of them. A fault ends it: what cannot be
+   * reported is forgotten.
+   */
+  report(): DmaStatus {
+    if (this.#owedFrom >= 0 && !this.#searchOwed()) return DmaStatus.unmapped;
+    if (this.#owedFirst === this.#owedEnd) return DmaStatus.ok;
+    if (this.#headAddress >= 0) return this.#reportHead();
+    const index = this.#owed[this.#owedFirst] as number;
+    this.#words.fill(0);
+    this.#words[3] = TXD_STAT_DD;
+    const address = this.ring.address(index);
+    const status = this.#dma.writeWords(address, this.#words, DESCRIPTOR_WORDS, this.#writeBackTag | index);
+    if (status === DmaStatus.ok) this.#owedFirst++;
+    if (this.#owedFirst === this.#owedEnd) this.forgetOwed();
+    return status;
+  }
+
+  #reportHead(): DmaStatus {
+    const { head } = this.ring;
+    this.#words[0] = head;
+    this.forgetOwed();
+    return this.#dma.writeWords(this.#headAddress, this.#words, 1, this.#headWriteBackTag | head);
+  }
+
+  /** After a restore, finds the RS descriptors between where the reports stopped and the head. */
+  #searchOwed(): boolean {
+    const { ring } = this;
+    for (let index = this.#owedFrom; index !== ring.head; index = ring.after(index)) {
+      const address = ring.address(index);
+      if (this.#dma.readWords(address, this.#words, DESCRIPTOR_WORDS) !== DmaStatus.ok) return false;
+      const command = this.#words[2] as number;
+      if ((command & TXD_CMD_RS) !== 0 && !isContext(command)) this.owe(index);
+    }
+    this.#owedFrom = -1;
+    return true;
+  }
+
+  /** Reports nothing of what was sent so far. */
+  forgetOwed(): void {
+    this.#owedFirst = 0;
+    this.#owedEnd = 0;
+    this.#owedFrom = -1;
+    this.#consumed = 0;
+    this.flushDue = false;
+  }
+
+  save(): TransmitQueueState {
+    const { causePending, dmaFault } = this;
+    const [first, second] = this.contexts;
+    const oldest = this.#owedFirst < this.#owedEnd ? (this.#owed[this.#owedFirst] as number) : this.ring.head;
+    const reported = this.#owedFrom >= 0 ? this.#owedFrom : oldest;
+    return { contexts: [first.save(), second.save()], reported, causePending, dmaFault };
+  }
+
+  restore(state: TransmitQueueState): void {
+    this.clear();
+    this.contexts[0].restore(state.contexts[0]);
+    this.contexts[1].restore(state.contexts[1]);
+    this.causePending = state.causePending;
+    this.dmaFault = state.dmaFault;
+    this.decode();
+    const isIndex = state.reported < this.ring.descriptors;
+    if (this.ring.isReady && isIndex && state.reported !== this.ring.head) this.#owedFrom = state.reported;
+  }
+
+  /** Forgets what was under way, as disabling or resetting the queue does. */
+  clear(): void {
+    for (const context of this.contexts) context.clear();
+    this.causePending = false;
+    this.dmaFault = false;
+    this.forgetOwed();
+    this.decode();
+  }
+}

@@ -31,7 +31,7 @@ export function isTest(file: string): boolean {
 
 /** What tests share: pretended parts and prepared inputs, in files that say so by name. */
 export function isTestSupport(file: string): boolean {
-  return /(?:^|[-./])(?:fakes?|fixtures?|testing)(?=[-./])/.test(path.posix.relative("src", file));
+  return /(?:^|[-./])(?:fakes?|fixtures?|testing|test)(?=[-./])/.test(path.posix.relative("src", file));
 }
 
 /** One mention of another module, by import, export-from, `import()`, `import type` or `new URL(…, import.meta.url)`. */

@@ -8,7 +8,7 @@ import { checkFilesReadable, defaults, machines, migrateOptionsFrom, type Migrat
 import { PROGRAM, VERSION } from "./program.ts";
 import { Progress } from "./progress.ts";
 import { Recording } from "./recording.ts";
-import { renderReport } from "./report/render.ts";
+import { renderReport } from "./report-render.ts";
 
 /** Who carries a migration out. Rejects with an OperationError if it could not be; the guest then runs on the source. */
 export type MigrationRunner = (

@@ -1,8 +1,8 @@
 // Where the downtime went: a bar for each part, each beginning where the one before ended.
-import type { Downtime } from "../../host/report.ts";
-import { downtimeParts } from "../../migration/events.ts";
-import { bar, type Page } from "../layout.ts";
-import { formatMs } from "../quantities.ts";
+import type { Downtime } from "../host/report.ts";
+import { downtimeParts } from "../migration/events.ts";
+import { bar, type Page } from "./layout.ts";
+import { formatMs } from "./quantities.ts";
 
 const inWords: Readonly<Record<Exclude<keyof Downtime, "total">, string>> = {
   pause: "CPUs come to a stop",

@@ -1,9 +1,9 @@
 // What is wrong in the destination's memory: the hazards with their counts, then the first few places with their bytes.
-import { hazards as meanings } from "../../audit/hazards.ts";
-import type { Corruption } from "../../audit/verdict.ts";
-import type { MigrationReport } from "../../host/report.ts";
-import { paragraph, type Page } from "../layout.ts";
-import { counted, formatCount } from "../quantities.ts";
+import { hazards as meanings } from "../audit/hazards.ts";
+import type { Corruption } from "../audit/verdict.ts";
+import type { MigrationReport } from "../host/report.ts";
+import { paragraph, type Page } from "./layout.ts";
+import { counted, formatCount } from "./quantities.ts";
 
 /** Places that are shown with their bytes; `--json` has more. */
 const PLACES_SHOWN = 3;

@@ -1,7 +1,7 @@
 // A migration in a few sentences: what moved, how long it was dark, what became of the frames, what the guest noticed.
-import type { ReceiveCut } from "../../audit/verdict.ts";
-import type { MigrationReport } from "../../host/report.ts";
-import { counted, formatBytes, formatCount, formatMs, formatSize } from "../quantities.ts";
+import type { ReceiveCut } from "../audit/verdict.ts";
+import type { MigrationReport } from "../host/report.ts";
+import { counted, formatBytes, formatCount, formatMs, formatSize } from "./quantities.ts";
 
 /** Labels and what stands behind each. */
 export function glance(report: MigrationReport): (readonly [label: string, text: string])[] {

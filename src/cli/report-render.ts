@@ -1,13 +1,13 @@
 // The report for a person: the verdict and four lines at a glance, then what stands behind them.
-import type { MigrationReport } from "../../host/report.ts";
-import type { Terminal } from "../environment.ts";
-import { bullets, pageOf, paragraph, table, wrap, type Column, type Page } from "../layout.ts";
-import { repeatCommand } from "../migrate-options.ts";
-import { PROGRAM } from "../program.ts";
-import { formatBytes, formatCount, formatMs, formatRate } from "../quantities.ts";
-import { corruptionSection } from "./corruption.ts";
-import { downtimeBars } from "./downtime.ts";
-import { cutSentence, glance } from "./sentences.ts";
+import type { MigrationReport } from "../host/report.ts";
+import type { Terminal } from "./environment.ts";
+import { bullets, pageOf, paragraph, table, wrap, type Column, type Page } from "./layout.ts";
+import { repeatCommand } from "./migrate-options.ts";
+import { PROGRAM } from "./program.ts";
+import { formatBytes, formatCount, formatMs, formatRate } from "./quantities.ts";
+import { corruptionSection } from "./report-corruption.ts";
+import { downtimeBars } from "./report-downtime.ts";
+import { cutSentence, glance } from "./report-sentences.ts";
 
 const INDENT = "  ";
 const LABEL_COLUMNS = 10;

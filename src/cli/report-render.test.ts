@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
-import { fixtureReport } from "../../host/report-fixtures.ts";
-import type { Downtime, MigrationReport } from "../../host/report.ts";
-import { FakeTerminal } from "../fakes.ts";
-import { pageOf, visibleLength } from "../layout.ts";
-import { downtimeBars } from "./downtime.ts";
-import { renderReport } from "./render.ts";
+import { fixtureReport } from "../host/report-fixtures.ts";
+import type { Downtime, MigrationReport } from "../host/report.ts";
+import { FakeTerminal } from "./fakes.ts";
+import { pageOf, visibleLength } from "./layout.ts";
+import { downtimeBars } from "./report-downtime.ts";
+import { renderReport } from "./report-render.ts";
 
 /** The report without its line breaks: sentences as a person reads them. */
 const read = (report: MigrationReport): string => renderReport(report, new FakeTerminal()).replace(/\s+/g, " ");

@@ -139,7 +139,7 @@ house("every source file is reached by the program or is a test's", rules.everyS
   keeps: {
     "bin/underway": 'exec node "$root/src/cli/main.ts"',
     "package.json": '"assets": "run src/host/assets-main.ts"',
-    "src/cli/main.ts": 'new URL("../host/worker.ts", import.meta.url);',
+    "src/cli/main.ts": 'import "../../package.json"; new URL("../host/worker.ts", import.meta.url);',
     "src/host/worker.ts": 'import "../nic/a.ts";',
     "src/host/assets-main.ts": "",
     "src/nic/a.ts": "",

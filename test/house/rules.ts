@@ -158,7 +158,7 @@ function reachable(tree: SourceTree, roots: readonly string[]): Set<string> {
   const reached = new Set<string>();
   const waiting = [...roots];
   for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
-    if (reached.has(file) || !tree.has(file)) continue;
+    if (reached.has(file) || !tree.has(file) || !file.endsWith(".ts")) continue;
     reached.add(file);
     waiting.push(...mentionsOf(file, tree).flatMap((mention) => mention.file ?? []));
   }

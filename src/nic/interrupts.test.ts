@@ -175,6 +175,7 @@ test("held messages and asserted causes survive save and restore onto another cl
   other.clock.advance(123_456);
   other.registers.set(registers);
   other.unit.restore(unit.save());
+  other.unit.evaluate();
   assert.deepEqual(other.sink.signalled, []);
   assert.deepEqual(other.unit.save(), unit.save());
   other.clock.advance(0.051);

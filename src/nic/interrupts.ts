@@ -139,7 +139,7 @@ export class InterruptUnit {
     };
   }
 
-  /** Loads what save() gave, with the registers already restored; causes that may go are sent. */
+  /** Loads what save() gave; evaluate() afterwards sends what may go. */
   restore(state: InterruptState): void {
     this.reset();
     const nowMs = this.#clock.nowMs();
@@ -147,7 +147,6 @@ export class InterruptUnit {
       if (vector.asserted) this.#asserted |= 1 << v;
       this.#allowedAtMs[v] = vector.holdUs === 0 ? 0 : nowMs + vector.holdUs / 1000;
     }
-    this.evaluate();
   }
 
   #causeOf(entry: number): void {

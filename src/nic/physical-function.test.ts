@@ -6,7 +6,7 @@ import { VfDriver } from "./driver.fixture.ts";
 import { CastMode, MailboxApi, MESSAGE_ACK, MESSAGE_CTS, MESSAGE_NACK, MessageType } from "./mailbox-messages.ts";
 import { PhysicalFunction } from "./physical-function.ts";
 import type { PhysicalFunctionOptions } from "./physical-function.ts";
-import { RegisterFile } from "./register-file.ts";
+import { makeRegisters, RegisterFile } from "./register-file.ts";
 import { RegisterEffect } from "./register-table.ts";
 import { VFLINKS, VFLINKS_SPEED_1G, VFLINKS_UP, VFMAILBOX, VFMAILBOX_PFSTS, VFMAILBOX_VFU } from "./registers.ts";
 import { FilterVerdict } from "./switch-filter.ts";
@@ -25,7 +25,7 @@ function bench(changes: Partial<PhysicalFunctionOptions> = {}): Bench {
   const clock = new ManualClock(500);
   const events: string[] = [];
   const parts: { pf?: PhysicalFunction } = {};
-  const file = new RegisterFile({
+  const file = new RegisterFile(makeRegisters(), {
     beforeRead() {},
     afterRead() {},
     afterWrite(effect, _instance, written) {
@@ -40,6 +40,7 @@ function bench(changes: Partial<PhysicalFunctionOptions> = {}): Bench {
     queuePairs: 2,
     apiMax: MailboxApi.v15,
     trusted: true,
+    link: { up: false, speedMbps: 10_000 },
     raise: () => events.push("raise"),
     clearHeadWriteBack: () => events.push("clear-head-write-back"),
     onRecordChanged: () => {},

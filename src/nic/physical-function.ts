@@ -37,6 +37,16 @@ import { SwitchFilter } from "./switch-filter.ts";
 /** Link speeds an 82599 has. */
 export type LinkSpeedMbps = 100 | 1000 | 10_000;
 
+export interface LinkState {
+  readonly up: boolean;
+  readonly speedMbps: LinkSpeedMbps;
+}
+
+function linkRegister(link: LinkState): number {
+  const speeds = { 100: VFLINKS_SPEED_100M, 1000: VFLINKS_SPEED_1G, 10_000: VFLINKS_SPEED_10G };
+  return link.up ? VFLINKS_UP | speeds[link.speedMbps] : 0;
+}
+
 /** How long the PF takes to answer an acknowledgement that it refuses (see acknowledged()). */
 const REFUSAL_DELAY_MS = 10;
 /** Words of the reply to RESET (IXGBE_VF_PERMADDR_MSG_LEN). */
@@ -52,6 +62,8 @@ export interface PhysicalFunctionOptions {
   readonly queuePairs: number;
   readonly apiMax: MailboxApi;
   readonly trusted: boolean;
+  /** The link at power-on; the VF is not told. */
+  readonly link: LinkState;
   /** Sets the mailbox's interrupt cause. */
   readonly raise: () => void;
   /** The VF has reset: zero the head write-back addresses, which neither FLR nor VFCTRL.RST clears. */
@@ -107,6 +119,7 @@ export class PhysicalFunction implements MailboxPeer {
       frameLimitBytes: FRAME_LIMIT_BYTES_DEFAULT,
       receiveEnabled: false,
     };
+    options.registers[VFLINKS >>> 2] = linkRegister(options.link);
     this.#programRss();
   }
 
@@ -184,9 +197,8 @@ export class PhysicalFunction implements MailboxPeer {
   }
 
   /** Sets VFLINKS and pings the VF, whose driver then looks at it (ixgbevf_msix_other, check_mac_link_vf). */
-  setLink(link: { up: boolean; speedMbps: LinkSpeedMbps }): void {
-    const speeds = { 100: VFLINKS_SPEED_100M, 1000: VFLINKS_SPEED_1G, 10_000: VFLINKS_SPEED_10G };
-    const links = link.up ? VFLINKS_UP | speeds[link.speedMbps] : 0;
+  setLink(link: LinkState): void {
+    const links = linkRegister(link);
     if (this.#options.registers[VFLINKS >>> 2] === links) return;
     this.#options.registers[VFLINKS >>> 2] = links;
     this.ping();

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { RegisterFile } from "./register-file.ts";
+import { makeRegisters, RegisterFile, resetRegisters } from "./register-file.ts";
 import type { RegisterEffects } from "./register-file.ts";
 import { RegisterEffect, registerTable } from "./register-table.ts";
 import type { RegisterRow } from "./register-table.ts";
@@ -28,7 +28,7 @@ interface Fixture {
 
 function fixture(): Fixture {
   const effects = new RecordedEffects();
-  return { file: new RegisterFile(effects), effects };
+  return { file: new RegisterFile(makeRegisters(), effects), effects };
 }
 
 const instances = registerTable.flatMap((row) =>
@@ -123,12 +123,12 @@ test("the timer is asked for its value before it is read", () => {
 test("a reset spares exactly the registers that are kept, and power-on spares none", () => {
   const { file } = fixture();
   file.registers.fill(0xdead_beef);
-  file.reset({ powerOn: false });
+  resetRegisters(file.registers, { powerOn: false });
   for (const { row, i, offset } of instances) {
     const expected = row.keptOverReset ? 0xdead_beef : row.resetValue;
     assert.equal(file.registers[offset >>> 2], expected, `${row.name}(${i})`);
   }
-  file.reset({ powerOn: true });
+  resetRegisters(file.registers, { powerOn: true });
   for (const { row, offset } of instances) assert.equal(file.registers[offset >>> 2], row.resetValue);
 });
 

@@ -53,27 +53,34 @@ for (const row of registerTable) {
   }
 }
 
+/** Registers at their power-on values. */
+export function makeRegisters(): Uint32Array {
+  const registers = new Uint32Array(REGISTER_COUNT);
+  resetRegisters(registers, { powerOn: true });
+  return registers;
+}
+
+/** Gives registers their reset values: all of them at power-on, else those that FLR and VFCTRL.RST reach. */
+export function resetRegisters(registers: Uint32Array, options: { powerOn: boolean }): void {
+  for (const row of registerTable) {
+    if (row.keptOverReset && !options.powerOn) continue;
+    for (let i = 0; i < row.count; i++) registers[(row.offset + i * row.strideBytes) >>> 2] = row.resetValue;
+  }
+}
+
 /**
  * Registers as the guest sees them. `registers` is shared with the units of the device, which read and set it
  * directly. An offset without a register reads as zero: the datasheet leaves that open, and all ones would look like a
  * surprise removal to the driver (ixgbevf_check_remove).
  */
 export class RegisterFile {
-  readonly registers = new Uint32Array(REGISTER_COUNT);
+  readonly registers: Uint32Array;
   readonly mistakes: RegisterMistakes = { oddAccesses: 0, unknownRegisters: 0 };
   readonly #effects: RegisterEffects;
 
-  constructor(effects: RegisterEffects) {
+  constructor(registers: Uint32Array, effects: RegisterEffects) {
+    this.registers = registers;
     this.#effects = effects;
-    this.reset({ powerOn: true });
-  }
-
-  /** Gives registers their reset values: all of them at power-on, else those that FLR and VFCTRL.RST reach. */
-  reset(options: { powerOn: boolean }): void {
-    for (const row of registerTable) {
-      if (row.keptOverReset && !options.powerOn) continue;
-      for (let i = 0; i < row.count; i++) this.registers[(row.offset + i * row.strideBytes) >>> 2] = row.resetValue;
-    }
   }
 
   /**

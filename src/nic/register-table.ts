@@ -107,6 +107,7 @@ export const RegisterEffect = {
   receiveTail: 9,
   transmitQueue: 10,
   transmitTail: 11,
+  transmitControl: 12,
 } as const;
 export type RegisterEffect = (typeof RegisterEffect)[keyof typeof RegisterEffect];
 
@@ -230,6 +231,7 @@ const transmitRows: readonly RegisterRow[] = [
     ...transmitQueue,
     writeMask: TXDCTL_PTHRESH_MASK | TXDCTL_HTHRESH_MASK | TXDCTL_WTHRESH_MASK | TXDCTL_ENABLE | TXDCTL_SWFLSH,
     selfClearing: TXDCTL_SWFLSH,
+    effect: RegisterEffect.transmitControl,
   }),
   // Kept over FLR: hazard `stale-head-writeback`. The PF zeroes them when it answers the driver's RESET message.
   row("VFTDWBAL", VFTDWBAL(0), "plain", { ...transmitQueue, ...kept, writeMask: 0xffff_fffd }),

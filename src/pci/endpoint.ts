@@ -145,7 +145,10 @@ export class PciEndpoint implements PciFunction {
     };
   }
 
-  /** Loads saved configuration; pending messages that nothing holds back are sent. Calls onBarsChanged if they moved. */
+  /**
+   * Loads saved configuration; pending messages that nothing holds back are sent (see MsixTable.hold). Calls
+   * onBarsChanged if a BAR moved.
+   */
   restore(state: EndpointState): void {
     const configuration = this.configuration;
     const express = this.#options.expressCapabilityOffset;

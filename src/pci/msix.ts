@@ -41,6 +41,7 @@ export class MsixTable {
   #enabled = false;
   #functionMasked = false;
   #busMaster = false;
+  #held = false;
 
   constructor(placement: MsixPlacement, messages: MessageSink) {
     this.vectors = placement.vectors;
@@ -70,6 +71,12 @@ export class MsixTable {
     this.#enabled = (messageControl & MSIX_CONTROL_ENABLE) !== 0;
     this.#functionMasked = (messageControl & MSIX_CONTROL_FUNCTION_MASK) !== 0;
     this.#busMaster = busMaster;
+    for (let v = 0; v < this.vectors; v++) this.#release(v);
+  }
+
+  /** Keeps messages pending while the device is stopped; letting go sends those that nothing else holds back. */
+  hold(held: boolean): void {
+    this.#held = held;
     for (let v = 0; v < this.vectors; v++) this.#release(v);
   }
 
@@ -114,7 +121,7 @@ export class MsixTable {
     }));
   }
 
-  /** Loads vectors without sending anything; setControl() afterwards sends what is pending and free to go. */
+  /** Loads vectors without sending anything; setControl() or hold() afterwards sends what is pending and free to go. */
   restore(state: readonly MsixVectorState[]): void {
     this.reset();
     for (const [v, vector] of state.slice(0, this.vectors).entries()) {
@@ -135,7 +142,7 @@ export class MsixTable {
   #release(vector: number): void {
     const control = 4 * vector + 3;
     if (this.#pending[vector] === 0 || this.#entries[control] === VECTOR_MASKED) return;
-    if (!this.#enabled || this.#functionMasked || !this.#busMaster) return;
+    if (this.#held || !this.#enabled || this.#functionMasked || !this.#busMaster) return;
     this.#pending[vector] = 0;
     this.sent++;
     const entries = this.#entries;

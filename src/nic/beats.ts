@@ -1,0 +1,139 @@
+// Whose turn it is: the VF's work one beat at a time, and how it is stopped and started.
+import type { Clock } from "../base/clock.ts";
+import type { DmaPort } from "../iommu/dma-port.ts";
+import type { RingView } from "./datapath-ports.ts";
+import type { InterruptUnit } from "./interrupts.ts";
+import type { PhysicalFunction } from "./physical-function.ts";
+import type { ReceiveUnit } from "./receive.ts";
+import type { TransmitUnit } from "./transmit.ts";
+
+export interface BeatsParts {
+  readonly clock: Clock;
+  readonly dma: DmaPort;
+  readonly queuePairs: number;
+  readonly interrupts: InterruptUnit;
+  readonly pf: PhysicalFunction;
+  readonly receive: ReceiveUnit;
+  readonly transmit: TransmitUnit;
+  /** Whether the function may use the bus. */
+  readonly isBusMaster: () => boolean;
+}
+
+/** Runs receive and transmit turn about, and keeps the deadlines of interrupts and PF. Allocates nothing. */
+export class Beats {
+  onWork: () => void = () => {};
+  readonly #parts: BeatsParts;
+  readonly #pushed = new Uint32Array(1);
+  #isStopped = false;
+  /** Something may have to be done; cleared by a step that finds nothing. */
+  #isAwake = false;
+  #isTransmitTurn = false;
+
+  constructor(parts: BeatsParts) {
+    this.#parts = parts;
+  }
+
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
+  get hasWork(): boolean {
+    return !this.#isStopped && (this.#isAwake || this.#isDue());
+  }
+
+  /** There may be work, or there is a new deadline: tells the owner, once until a step has found nothing to do. */
+  wake(): void {
+    if (this.#isAwake || this.#isStopped) return;
+    this.#isAwake = true;
+    this.onWork();
+  }
+
+  step(): boolean {
+    if (this.#isStopped) return false;
+    if (this.#isDue()) {
+      this.advance();
+      return true;
+    }
+    if (this.#parts.isBusMaster() && this.#stepDatapath()) return true;
+    this.#isAwake = false;
+    return false;
+  }
+
+  /** Steps until there is nothing to do. */
+  run(): void {
+    while (this.step());
+  }
+
+  deadlineMs(): number {
+    if (this.#isStopped) return Infinity;
+    return Math.min(this.#parts.interrupts.deadlineMs(), this.#parts.pf.deadlineMs());
+  }
+
+  advance(): void {
+    if (this.#isStopped) return;
+    this.#parts.interrupts.evaluate();
+    this.#parts.pf.advance();
+  }
+
+  /** Finishes the frame being sent and reports every descriptor that is owed a report; begins no other. */
+  stopTransmit(): void {
+    const { transmit, isBusMaster } = this.#parts;
+    transmit.stop();
+    if (isBusMaster()) while (transmit.step());
+  }
+
+  stop(): void {
+    if (this.#isStopped) return;
+    const { receive, isBusMaster } = this.#parts;
+    receive.stop();
+    if (isBusMaster()) while (receive.step());
+    this.stopTransmit();
+    this.#pushPostedWrites();
+    this.#isStopped = true;
+    this.#isAwake = false;
+  }
+
+  /** Takes over the stopped state of a restored device. */
+  holdStill(): void {
+    this.#parts.receive.stop();
+    this.#parts.transmit.stop();
+    this.#isStopped = true;
+    this.#isAwake = false;
+  }
+
+  start(): void {
+    this.#parts.receive.start();
+    this.#parts.transmit.start();
+    this.#isStopped = false;
+    this.wake();
+  }
+
+  #stepDatapath(): boolean {
+    const { receive, transmit } = this.#parts;
+    this.#isTransmitTurn = !this.#isTransmitTurn;
+    return this.#isTransmitTurn ? transmit.step() || receive.step() : receive.step() || transmit.step();
+  }
+
+  #isDue(): boolean {
+    const dueMs = this.deadlineMs();
+    return dueMs !== Infinity && dueMs <= this.#parts.clock.nowMs();
+  }
+
+  /**
+   * A read may not pass posted writes (PCI Express Base Specification, section 2.4.1): reading the first descriptor of
+   * a ring pushes out what is still on its way. It is the drain of a stopped device (hazard `late-write`).
+   */
+  #pushPostedWrites(): void {
+    const { dma, queuePairs, receive, transmit, isBusMaster } = this.#parts;
+    if (!isBusMaster()) return;
+    for (let queue = 0; queue < queuePairs; queue++) {
+      if (this.#pushBy(dma, receive.ring(queue)) || this.#pushBy(dma, transmit.ring(queue))) return;
+    }
+  }
+
+  #pushBy(dma: DmaPort, ring: RingView): boolean {
+    if (ring.condition !== "ready") return false;
+    dma.readWords(ring.base, this.#pushed, 1);
+    return true;
+  }
+}

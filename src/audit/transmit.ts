@@ -123,12 +123,19 @@ class TransmitSearch {
         const place = distance(ring, ring.head, tagIndex(tag) % ring.length);
         if (owed.has(tagIndex(tag))) continue;
         if (place >= posted || place < this.#fetched) carried.push(row);
-      } else if (tagPurpose(tag) === DmaPurpose.txHeadWriteBack) {
+      } else if (this.#isHeadWriteBack(row)) {
         const place = distance(ring, ring.head, firstWord(writes.written(row)) % ring.length);
         if (place > posted || place <= this.#fetched) carried.push(row);
       }
     }
     return carried;
+  }
+
+  /** The row wrote the head to where the driver had asked for it. */
+  #isHeadWriteBack(row: number): boolean {
+    const { addresses, tags } = this.#input.record;
+    const isHead = tagPurpose(tags[row] ?? 0) === DmaPurpose.txHeadWriteBack;
+    return isHead && addresses[row] === this.#ring.headWriteBackAddress;
   }
 
   #checkHead(): void {

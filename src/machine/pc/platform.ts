@@ -4,6 +4,8 @@ import type { V86Cpu } from "./v86-internals.ts";
 /** QEMU's ACPI PCI hot-plug registers, which SeaBIOS' tables describe: up, down, eject, removable slots. */
 const hotPlugPorts = [0xae00, 0xae04, 0xae08, 0xae0c];
 const generalPurposeStatusPorts = [0xafe0, 0xafe1];
+/** Word of configuration space that BAR 0 is. */
+const firstBarWord = 4;
 const biosShadow = { address: 0xfff0_0000, sizeBytes: 0x10_0000 } as const;
 
 /**
@@ -36,4 +38,16 @@ export function protectBiosShadow({ io, mem8 }: V86Cpu): void {
     (address) => mem8[address & (biosShadow.sizeBytes - 1)] ?? 0,
     () => undefined,
   );
+}
+
+/**
+ * v86's IDE controller without a first channel shows addresses in the BARs of that channel that it does not decode; a
+ * state with them cannot be loaded. They become zero, as they do at the first write.
+ */
+export function clearEmptyBars({ devices: { pci } }: V86Cpu): void {
+  for (const [index, device] of pci.devices.entries()) {
+    const space = pci.device_spaces[index];
+    if (device === undefined || space === undefined) continue;
+    for (const [number, bar] of device.pci_bars.entries()) if (bar === undefined) space[firstBarWord + number] = 0;
+  }
 }

@@ -29,6 +29,7 @@ export interface V86Pci extends V86Device {
   /** What the configuration data port reads. */
   readonly pci_response32: Int32Array;
   readonly device_spaces: readonly (Int32Array | undefined)[];
+  readonly devices: readonly ({ readonly pci_bars: readonly (object | undefined)[] } | undefined)[];
   register_device(device: { pci_id: number; pci_space: number[]; pci_bars: object[]; name: string }): void;
   /** Replaceable on the instance: a configuration read through the address in pci_addr. */
   pci_query(): void;
@@ -197,7 +198,7 @@ const required: readonly (readonly [path: string, functions: string, others: str
   [
     "v86.cpu.devices.pci",
     `${deviceFunctions} register_device pci_query pci_write8 pci_write16 pci_write32`,
-    "pci_addr pci_status32 pci_response32 device_spaces",
+    "pci_addr pci_status32 pci_response32 device_spaces devices",
   ],
   ["v86.cpu.devices.acpi", `${deviceFunctions} get_timer`, "gpe last_timer"],
   ["v86.cpu.devices.pit", `${deviceFunctions} get_counter_value did_rollover counter_write`, "counter_start_time"],

@@ -119,7 +119,8 @@ class TcpTransport implements Transport {
   #take(chunk: Uint8Array): void {
     if (this.#closing) return;
     this.bytesReceived += chunk.length;
-    this.#handlers?.onData(chunk);
+    // A plain array: Buffer.slice gives a view where everybody expects a copy.
+    this.#handlers?.onData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
   }
 
   /** The peer says nothing more, which ends any conversation; what we still have queued may yet reach it. */

@@ -139,17 +139,24 @@ async function sendState(
 export interface ScriptedDestination {
   readonly conversation: Conversation;
   readonly result: Promise<EndResult>;
+  /** Undefined until it has ended. */
+  readonly ended: EndResult | undefined;
   /** What was heard, by kind. */
   readonly heard: Map<string, number>;
 }
 
-/** Talks like a destination that has room for up to 1 MiB and stores pages into it. */
+/**
+ * Talks like a destination that has room for up to 1 MiB and stores pages into it. It trusts the conversation: a page
+ * outside memory or a gap in a state that got through is an error without a code.
+ */
 export function talkAsDestination(transport: Transport): ScriptedDestination {
   const end = Promise.withResolvers<EndResult>();
+  let ended: EndResult | undefined;
   const heard = new Map<string, number>();
   let memory = new Uint8Array(0);
   let pageBytes = 0;
   let goHeard = false;
+  const stateBytes = { "machine-state": 0, "vf-state": 0 };
   const answer = (message: Message): void => {
     heard.set(message.kind, (heard.get(message.kind) ?? 0) + 1);
     if (message.kind === "hello") void conversation.send(answerHello(message, "scripted destination"));
@@ -165,7 +172,15 @@ export function talkAsDestination(transport: Transport): ScriptedDestination {
         memory.set(message.bytes.subarray(i * pageBytes, (i + 1) * pageBytes), page * pageBytes),
       );
     }
-    if (message.kind === "end-of-state") void conversation.send({ kind: "ready", partsMs: { loadMachine: 1 } });
+    if (message.kind === "machine-state" || message.kind === "vf-state") {
+      if (message.offset !== stateBytes[message.kind]) throw new RangeError(`${message.kind} has a gap`);
+      stateBytes[message.kind] += message.bytes.length;
+    }
+    if (message.kind === "end-of-state") {
+      if (message.machineStateBytes !== stateBytes["machine-state"]) throw new RangeError("machine-state is not whole");
+      if (message.vfStateBytes !== stateBytes["vf-state"]) throw new RangeError("vf-state is not whole");
+      void conversation.send({ kind: "ready", partsMs: { loadMachine: 1 } });
+    }
     if (message.kind === "go") {
       goHeard = true;
       void conversation.send({ kind: "running" });
@@ -175,9 +190,19 @@ export function talkAsDestination(transport: Transport): ScriptedDestination {
     role: "destination",
     transport,
     onMessage: answer,
-    onEnd: (error) => end.resolve({ error, runsHere: goHeard }),
+    onEnd: (error) => {
+      ended = { error, runsHere: goHeard };
+      end.resolve(ended);
+    },
   });
-  return { conversation, result: end.promise, heard };
+  return {
+    conversation,
+    result: end.promise,
+    heard,
+    get ended() {
+      return ended;
+    },
+  };
 }
 
 function unknownOutcome(migrationId: Outcome["migrationId"]): Outcome {

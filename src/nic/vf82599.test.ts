@@ -252,7 +252,10 @@ test("a VF moved in the middle of traffic goes on with the same rings, address a
   destination.vf.raiseAllEnabled();
   assert.equal(destination.poll().length, 5);
   assert.equal(destination.clean(), 1);
-  assert.deepEqual([...destination.interrupts].sort((a, b) => a - b), [0, 1]);
+  assert.deepEqual(
+    [...destination.interrupts].sort((a, b) => a - b),
+    [0, 1],
+  );
   destination.vf.receiveFrame(incoming(9));
   destination.transmit(outgoing(9));
   destination.vf.run();

@@ -150,7 +150,8 @@ class TransmitSearch {
       const sentence = `transmit queue ${queue} resumes at ${this.#headAtResume}, the source's device got to ${this.#headAtSourceEnd}: ${lost} frames are never sent`;
       this.#report("tx-head-ahead", sentence, this.#headAtSourceEnd);
     }
-    const last = this.#slotAfterHead(this.#fetched + ring.length - 1);
+    if (this.#fetched === 0) return;
+    const last = this.#slotAfterHead(this.#fetched - 1);
     const [, , command] = this.#words(last);
     if (isKind(command, TXD_DTYP_DATA) && (command & TXD_CMD_EOP) === 0) {
       const sentence = `transmit queue ${queue} resumes inside a frame: descriptor ${last} before the head is not its last`;
@@ -184,16 +185,15 @@ class TransmitSearch {
     const expected = vfAtPause.transmit(queue)?.contexts.map(contextText);
     const actual = vfAtResume.transmit(queue)?.contexts.map(contextText);
     if (expected === undefined || actual === undefined) return;
+    let isInsideFrame = false;
     for (let place = 0; place < this.#fetched; place++) {
       // The second word is for FCoE and IPsec.
       const [vlanMacipLens, , typeTucmdMlhl, mssL4lenIdx] = this.#words(this.#slotAfterHead(place));
-      if (!isKind(typeTucmdMlhl, TXD_DTYP_CONTEXT)) continue;
-      expected[(mssL4lenIdx >>> TXD_IDX_SHIFT) & TXD_IDX_MASK] = contextText({
-        valid: true,
-        vlanMacipLens,
-        typeTucmdMlhl,
-        mssL4lenIdx,
-      });
+      if (!isKind(typeTucmdMlhl, TXD_DTYP_CONTEXT)) isInsideFrame = (typeTucmdMlhl & TXD_CMD_EOP) === 0;
+      else if (!isInsideFrame) {
+        const slot = (mssL4lenIdx >>> TXD_IDX_SHIFT) & TXD_IDX_MASK;
+        expected[slot] = contextText({ valid: true, vlanMacipLens, typeTucmdMlhl, mssL4lenIdx });
+      }
     }
     for (const [index, text] of expected.entries()) {
       if (text === actual[index]) continue;
@@ -233,7 +233,7 @@ class TransmitSearch {
     let frames = 0;
     for (let place = from; place < to; place++) {
       const [, , command] = this.#words(this.#slotAfterHead(place));
-      if (isKind(command, TXD_DTYP_DATA) && (command & TXD_CMD_EOP) !== 0) frames++;
+      if (!isKind(command, TXD_DTYP_CONTEXT) && (command & TXD_CMD_EOP) !== 0) frames++;
     }
     return frames;
   }
@@ -258,7 +258,7 @@ const isKind = (command: number, kind: number): boolean =>
   (command & TXD_CMD_DEXT) !== 0 && (command & TXD_DTYP_MASK) === kind;
 
 const asksForCompletion = ([, , command]: Words): boolean =>
-  isKind(command, TXD_DTYP_DATA) && (command & TXD_CMD_RS) !== 0;
+  !isKind(command, TXD_DTYP_CONTEXT) && (command & TXD_CMD_RS) !== 0;
 
 function contextText(context: TransmitContextState): string {
   if (!context.valid) return "empty";

@@ -50,7 +50,7 @@ function pick<T>(random: SeededRandom, values: readonly T[]): T {
 }
 
 /** Cuts a valid stream into its frames. */
-export function framesOf(stream: Uint8Array): Uint8Array[] {
+function framesOf(stream: Uint8Array): Uint8Array[] {
   const frames: Uint8Array[] = [];
   for (let at = 0; at < stream.length;) {
     const end = at + headerBytes + readU32(stream, at + headerOffsets.length);

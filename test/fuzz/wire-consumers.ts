@@ -4,7 +4,6 @@ import { FrameDecoder } from "../../src/migration/wire/decode.ts";
 import { FrameEncoder } from "../../src/migration/wire/encode.ts";
 import { memoryTransportPair } from "../../src/migration/wire/memory-transport.ts";
 import { outcomes, type Message } from "../../src/migration/wire/protocol.ts";
-import type { Transport, TransportHandlers } from "../../src/migration/wire/transport.ts";
 import {
   offerOf,
   scriptOf,
@@ -14,26 +13,10 @@ import {
   type ScriptedDestination,
 } from "../wire/scripted-ends.ts";
 import type { FuzzConsumer } from "./fuzz-consumer.ts";
-
-/** A transport whose far end is the fuzzer: what is sent goes nowhere, what arrives is pushed by hand. */
-class PushedTransport implements Transport {
-  bytesSent = 0;
-  bytesReceived = 0;
-  handlers: TransportHandlers | undefined;
-
-  start(handlers: TransportHandlers): void {
-    this.handlers = handlers;
-  }
-
-  send(bytes: Uint8Array): undefined {
-    this.bytesSent += bytes.length;
-  }
-
-  close(): void {}
-}
+import { PushedTransport, recordingTransport } from "./transports.ts";
 
 /** Decodes without regard to what is legal, and holds every accepted message to its one encoding. */
-export class DecoderConsumer implements FuzzConsumer {
+class DecoderConsumer implements FuzzConsumer {
   readonly #encoder = new FrameEncoder();
   readonly #decoder: FrameDecoder;
   #pushed = new Uint8Array(0);
@@ -65,7 +48,7 @@ export class DecoderConsumer implements FuzzConsumer {
 }
 
 /** Everything a destination does on the wire. */
-export class DestinationConsumer implements FuzzConsumer {
+class DestinationConsumer implements FuzzConsumer {
   readonly #transport = new PushedTransport();
   readonly #destination: ScriptedDestination;
 
@@ -103,7 +86,7 @@ const sourceScript: Script = {
 };
 
 /** Everything a source does on the wire. It talks between the pushes, so each waits for it. */
-export class SourceConsumer implements FuzzConsumer {
+class SourceConsumer implements FuzzConsumer {
   readonly #transport = new PushedTransport();
   #error: OperationError | undefined;
   readonly #done: Promise<void>;
@@ -141,31 +124,10 @@ async function recorded(script: Script): Promise<{ source: Uint8Array; destinati
   const { first, second } = memoryTransportPair();
   const fromSource: Uint8Array[] = [];
   const fromDestination: Uint8Array[] = [];
-  const { result } = talkAsDestination(listeningIn(second, fromSource));
-  await talkAsSource(listeningIn(first, fromDestination), script);
+  const { result } = talkAsDestination(recordingTransport(second, fromSource));
+  await talkAsSource(recordingTransport(first, fromDestination), script);
   await result;
   return { source: Buffer.concat(fromSource), destination: Buffer.concat(fromDestination) };
-}
-
-function listeningIn(transport: Transport, heard: Uint8Array[]): Transport {
-  return {
-    send: (bytes) => transport.send(bytes),
-    close: () => transport.close(),
-    start: (handlers) =>
-      transport.start({
-        onData: (chunk) => {
-          heard.push(chunk.slice());
-          handlers.onData(chunk);
-        },
-        onClose: (error) => handlers.onClose(error),
-      }),
-    get bytesSent() {
-      return transport.bytesSent;
-    },
-    get bytesReceived() {
-      return transport.bytesReceived;
-    },
-  };
 }
 
 /** Messages that a scripted conversation without failures does not contain. */

@@ -7,7 +7,7 @@ export interface LivenessLimits {
   readonly silenceMs: number;
 }
 
-export const defaultLiveness: LivenessLimits = { keepaliveMs: 5000, silenceMs: 20_000 };
+const defaultLiveness: LivenessLimits = { keepaliveMs: 5000, silenceMs: 20_000 };
 
 /** Looks at byte counters now and then, so that the data path pays nothing for it. */
 export class Liveness {

@@ -10,7 +10,7 @@ export interface Abilities extends VersionRange {
 }
 
 /** What this program can do: no optional feature yet. */
-export const ownAbilities: Abilities = { ...protocolVersions, capabilities: [] };
+const ownAbilities: Abilities = { ...protocolVersions, capabilities: [] };
 
 /** The source's first message. */
 export function helloFrom(program: string, own: Abilities = ownAbilities): Hello {

@@ -50,8 +50,8 @@
 // only to empty the pipe and looks at nothing.
 //
 // Versions. `hello` names the range of protocol versions and the capabilities the source can do, `hello-ack` picks one
-// version and the subset of capabilities both can do. The frame header, `hello`, `hello-ack`, `error` and `keepalive`
-// never change; any other message may in a new version. A capability is a name for something that may be left out
+// version and the subset of capabilities both can do. The frame header, `hello`, `hello-ack`, `error`, `abort`
+// and `keepalive` never change; any other message may in a new version. A capability is a name for something that may be left out
 // (compression, several connections); TLS is no capability, it lies below the stream. Versions of the saved state of the
 // machine and of the VF are not protocol versions: `offer` names them, and the destination refuses what it cannot load.
 //

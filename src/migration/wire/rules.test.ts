@@ -112,10 +112,12 @@ test("states with gaps, of changing size or not whole are found", () => {
   assert.match(violationOfLast(offer, machine, endOfState(1, 4)) ?? "", /not those that went over/);
 });
 
-test("an answer that was not asked for is found", () => {
+test("an answer that was not asked for, and a question too many, are found", () => {
   const query: RuledMessage = { kind: "query-outcome", migrationId };
   assert.equal(violationOfLast(query, { kind: "outcome", migrationId, outcome: "running" }), undefined);
   assert.match(violationOfLast(query, { kind: "outcome", migrationId: otherId, outcome: "running" }) ?? "", /another/);
+  const queries = Array.from({ length: 17 }, () => query);
+  assert.match(violationOfLast(...queries) ?? "", /more than 16/);
   const hello: RuledMessage = { kind: "hello", minVersion: 1, maxVersion: 2, capabilities: ["zstd"], program: "p" };
   const ack = { kind: "hello-ack", version: 2, capabilities: [], program: "p" } as const;
   assert.equal(violationOfLast(hello, ack), undefined);

@@ -18,6 +18,9 @@ export type RuledMessage =
  */
 const sendsPerPageMax = 4;
 
+/** Questions in one conversation: answers pile up here when a peer asks without reading. */
+const queriesMax = 16;
+
 interface StateProgress {
   totalBytes: number;
   receivedBytes: number;
@@ -31,6 +34,7 @@ export class StreamRules {
   #roundZeroPages = 0;
   #hello: { minVersion: number; maxVersion: number; capabilities: readonly string[] } | undefined;
   #queried: string | undefined;
+  #queries = 0;
   readonly #states: Record<"machine-state" | "vf-state", StateProgress> = {
     "machine-state": { totalBytes: 0, receivedBytes: 0 },
     "vf-state": { totalBytes: 0, receivedBytes: 0 },
@@ -53,7 +57,7 @@ export class StreamRules {
         return this.#takeOffer(message);
       case "query-outcome":
         this.#queried = message.migrationId;
-        return undefined;
+        return ++this.#queries > queriesMax ? `more than ${queriesMax} questions` : undefined;
       case "outcome":
         return this.#outcomeViolation(message);
       case "pages":

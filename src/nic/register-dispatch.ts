@@ -18,6 +18,9 @@ export interface RegisterDispatchParts {
   readonly timerUs: () => number;
   /** VFCTRL.RST was written. */
   readonly onSoftwareReset: () => void;
+  /** The receive unit has heard of a new tail, or of another register, of this queue. */
+  readonly onReceiveTail: (queue: number) => void;
+  readonly onReceiveQueue: (queue: number) => void;
   /** A queue may have work now. */
   readonly onDoorbell: () => void;
 }
@@ -74,15 +77,19 @@ export class RegisterDispatch implements RegisterEffects {
   }
 
   #queueWritten(effect: RegisterEffect, queue: number, written: number): void {
-    const { queuePairs, receive, transmit, onDoorbell } = this.#parts;
+    const { queuePairs, receive, transmit, onReceiveTail, onReceiveQueue, onDoorbell } = this.#parts;
     if (queue >= queuePairs) {
       this.missingQueues++;
       return;
     }
-    if (effect === RegisterEffect.receiveTail) receive.tailWritten(queue);
-    else if (effect === RegisterEffect.transmitTail) transmit.tailWritten(queue);
-    else if (effect === RegisterEffect.receiveQueue) receive.queueChanged(queue);
-    else {
+    if (effect === RegisterEffect.receiveTail) {
+      receive.tailWritten(queue);
+      onReceiveTail(queue);
+    } else if (effect === RegisterEffect.transmitTail) transmit.tailWritten(queue);
+    else if (effect === RegisterEffect.receiveQueue) {
+      receive.queueChanged(queue);
+      onReceiveQueue(queue);
+    } else {
       const flushes = effect === RegisterEffect.transmitControl && (written & TXDCTL_SWFLSH) !== 0;
       if (flushes) transmit.flush(queue);
       transmit.queueChanged(queue);

@@ -63,6 +63,13 @@ const identity = {
 } as const;
 const vectorBar: BarDescription = { index: 3, sizeBytes: 0x4000, is64Bit: true };
 
+/** Hears of the receive rings right after the receive unit; see RingShadow for what each call says. */
+export interface ReceiveRingWatcher {
+  tailWritten(queue: number): void;
+  queueChanged(queue: number): void;
+  rebuild(): void;
+}
+
 /**
  * One VF. It knows no machine and no network, and does nothing by itself: whoever owns it calls `step()` or `run()`
  * after `onWork`, and `advance()` when `deadlineMs()` has come.
@@ -89,6 +96,7 @@ export class Vf82599 implements PciFunction {
   readonly #wire: WirePort;
   readonly #beats: Beats;
   readonly #resets: Resets = { functionLevel: 0, software: 0, physicalFunction: 0 };
+  #ringWatcher: ReceiveRingWatcher | undefined;
   /** Clock time at which VFFRTIMER was zero. */
   #timerZeroMs: number;
 
@@ -137,6 +145,8 @@ export class Vf82599 implements PciFunction {
         this.#resets.software++;
         this.#resetFunction();
       },
+      onReceiveTail: (queue) => this.#ringWatcher?.tailWritten(queue),
+      onReceiveQueue: (queue) => this.#ringWatcher?.queueChanged(queue),
       onDoorbell: () => this.#beats.wake(),
     });
     this.#file = new RegisterFile(registers, this.#dispatch);
@@ -326,6 +336,7 @@ export class Vf82599 implements PciFunction {
     this.#pf.restore(state.physicalFunction);
     this.#endpoint.restore(state.pci);
     this.#interrupts.evaluate();
+    this.#ringWatcher?.rebuild();
   }
 
   /** Sets the cause of every vector that has one mapped, once: against the hazard `lost-interrupt`. */
@@ -349,7 +360,16 @@ export class Vf82599 implements PciFunction {
       means,
     );
     this.#clearHeadWriteBack();
+    for (let queue = 0; queue < this.queuePairs; queue++) this.#ringWatcher?.queueChanged(queue);
     if (means === "mailbox") this.#pf.withdraw();
+  }
+
+  /** Has the registers that `make` is given watched by what it makes, such as the tracker that shadows descriptors. */
+  watchReceiveRings<Watcher extends ReceiveRingWatcher>(make: (registers: Uint32Array) => Watcher): Watcher {
+    assert(this.#ringWatcher === undefined, "the receive rings are watched already");
+    const watcher = make(this.#registers);
+    this.#ringWatcher = watcher;
+    return watcher;
   }
 
   rxRing(queue: number): RingView {
@@ -380,6 +400,7 @@ export class Vf82599 implements PciFunction {
     this.#interrupts.reset();
     this.#receive.reset();
     this.#transmit.reset();
+    this.#ringWatcher?.rebuild();
     this.#pf.functionReset();
   }
 

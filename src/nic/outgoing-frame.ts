@@ -13,7 +13,7 @@ const START = 16;
 class Views {
   readonly #bytes: Uint8Array;
   readonly #start: number;
-  readonly #views: (Uint8Array | undefined)[] = Array.from({ length: FRAME_BYTES_MAX_WITH_FCS + 1 }, () => undefined);
+  readonly #views = Array<Uint8Array | undefined>(FRAME_BYTES_MAX_WITH_FCS + 1).fill(undefined);
 
   constructor(bytes: Uint8Array, start: number) {
     this.#bytes = bytes;

@@ -5,6 +5,8 @@ import { parseMac, type MacAddress } from "./mac.ts";
 export interface NetworkPlan {
   readonly prefixLength: number;
   readonly guestIp: Ipv4Address;
+  /** The VF's, given by its PF. */
+  readonly guestMac: MacAddress;
   /** passt: to the guest its gateway, which passt maps to the host's loopback. */
   readonly gatewayIp: Ipv4Address;
   readonly gatewayMac: MacAddress;
@@ -17,6 +19,7 @@ export interface NetworkPlan {
 export const networkPlan: NetworkPlan = {
   prefixLength: 24,
   guestIp: parseIpv4Address("10.0.2.15"),
+  guestMac: parseMac("02:00:0a:00:02:0f"),
   gatewayIp: parseIpv4Address("10.0.2.2"),
   gatewayMac: parseMac("02:00:0a:00:02:02"),
   peerIp: parseIpv4Address("10.0.2.3"),

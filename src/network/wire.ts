@@ -75,7 +75,7 @@ export class Wire {
     } else if (this.#queuedBytes + frame.length > this.#options.queueBytesMax) {
       this.#options.drop(frame, "queue-full");
     } else {
-      this.#queue.push(frame.slice());
+      this.#queue.push(new Uint8Array(frame));
       this.#queuedBytes += frame.length;
     }
   }

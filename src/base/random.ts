@@ -9,6 +9,8 @@ export class SeededRandom {
   constructor(seed: number) {
     this.seed = seed | 0;
     this.#generator = xoroshiro128plus(this.seed);
+    // Neighbouring seeds give neighbouring first numbers.
+    for (let i = 0; i < 8; i++) this.#generator.next();
   }
 
   /** Uniform integer in [0, bound). */

@@ -7,7 +7,7 @@ import { RXD_STAT_DD } from "../nic/descriptors.ts";
 import { savedRows } from "../nic/register-state.ts";
 import * as register from "../nic/registers.ts";
 import { audit } from "./audit.ts";
-import { realScale, toyScale } from "./bench.fixture.ts";
+import { realScale, toyScale } from "./bench-guest.fixture.ts";
 import { LegalHistoryMaker } from "./legal-history.fixture.ts";
 import { makeFrame } from "./saved-vf.fixture.ts";
 import { droppedScene, legalScene, Scene, specimens } from "./specimens.fixture.ts";

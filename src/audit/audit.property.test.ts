@@ -3,8 +3,9 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { SeededRandom } from "../base/random.ts";
 import { audit } from "./audit.ts";
-import { realScale, toyScale, type BenchOptions } from "./bench.fixture.ts";
+import { realScale, toyScale, type BenchOptions } from "./bench-guest.fixture.ts";
 import { LegalHistoryMaker, type LegalHistory } from "./legal-history.fixture.ts";
+import type { ReceiveCut } from "./verdict.ts";
 
 const seeds = fc.integer({ min: 0, max: 0x7fff_ffff });
 const smallRealScale: BenchOptions = { ...realScale, ringDescriptors: 16, memoryBytes: 512 * 1024, queues: 2 };
@@ -58,3 +59,25 @@ test("one wrong byte is always caught outside the posted buffers, and never insi
     { numRuns: 60 },
   );
 });
+
+test("the random histories show what a legal cut has to cope with", () => {
+  const seen = { carried: 0, insideFrame: 0, discarded: 0, sentTwice: 0, inFlightAtPause: 0, owed: 0 };
+  for (let seed = 0; seed < 300; seed++) {
+    const { evidence } = new LegalHistoryMaker(seed, toyScale).make(20 + (seed % 100));
+    const { receive, frames } = audit(evidence);
+    if (receive.some(({ descriptorsCarried }) => descriptorsCarried > 0)) seen.carried++;
+    if (receive.some(({ isInsideFrame }) => isInsideFrame)) seen.insideFrame++;
+    if (frames.discarded > 0) seen.discarded++;
+    if (frames.sentTwice > 0) seen.sentTwice++;
+    if (receive.some(isBehindPause)) seen.inFlightAtPause++;
+    const heads = evidence.vfAtResume.registers["VFTDH"] ?? [];
+    if (evidence.vfAtResume.transmit.queues.some(({ reported }, queue) => reported !== heads[queue])) seen.owed++;
+  }
+  for (const [what, times] of Object.entries(seen)) assert.ok(times > 0, `no history with ${what}`);
+});
+
+/** The cut lies before the head at the pause: write-backs were in flight and stayed behind. */
+function isBehindPause({ cut, headAtPause, tail, ringDescriptors }: ReceiveCut): boolean {
+  const toTail = (slot: number): number => (tail - slot + ringDescriptors) % ringDescriptors;
+  return toTail(cut) > toTail(headAtPause);
+}

@@ -25,7 +25,14 @@ import {
   nameDriversSlot,
 } from "./receive.ts";
 import { checkDeviceState, checkHeadWriteBackRegisters, checkRegisters } from "./registers-check.ts";
-import { receiveRings, transmitRings, type Ring, type Translate } from "./rings.ts";
+import {
+  receiveRings,
+  transmitRings,
+  type ReceiveRing,
+  type Ring,
+  type Translate,
+  type TransmitRing,
+} from "./rings.ts";
 import { doesNotVerify, verifies } from "./scope.ts";
 import { findDestroyedFrames, findUnlandedFrames, nameWrongFrames } from "./stale-frames.ts";
 import { nameTransmitSlot } from "./transmit-slots.ts";
@@ -69,8 +76,8 @@ class Audit {
   readonly #writes: WritesAfterPause;
   readonly #receive: readonly FoundCut[];
   readonly #transmit: readonly FoundTransmitCut[];
-  /** Dropped rings and what head write-back wrote for them: not compared. */
-  readonly #dropped: readonly Ring[];
+  /** Memory of dropped rings, and what head write-back wrote for them: not compared. */
+  readonly #dropped: readonly MemoryRange[];
   readonly #expected: PageOverlay;
   readonly #excused: ByteSet;
   readonly #findings: Finding[] = [];
@@ -87,7 +94,7 @@ class Audit {
     const transmit = transmitRings(vfAtPause, this.#translate);
     this.#receive = receive.map((ring) => findCut(ring, { ...input, destinationMemory, vfAtPause }));
     this.#transmit = droppedRings ? [] : transmit.map((ring) => findTransmitCut(ring, { ...input, ...evidence }));
-    this.#dropped = droppedRings ? [...receive, ...transmit] : [];
+    this.#dropped = droppedRings ? [...receive, ...transmit].flatMap(rangesOf) : [];
     this.#expected = this.#writes.memoryWith(this.#rowFilter());
     this.#excused = new ByteSet(pageShift);
     const excuse = { evidence, writes: this.#writes, translate: this.#translate, excused: this.#excused };
@@ -96,8 +103,7 @@ class Audit {
 
   verdict(listedMax: number): Verdict {
     const wrong = differences(this.#expected, this.#evidence.destinationMemory, this.#excused);
-    for (const ring of this.#dropped)
-      for (const slot of ring.slots) wrong.remove(slot, slot < 0 ? 0 : DESCRIPTOR_BYTES);
+    for (const { address, lengthBytes } of this.#dropped) wrong.remove(address, lengthBytes);
     const bytes = wrong.size;
     const pages = wrong.pages().filter((page) => !wrong.isEmptyPage(page)).length;
     this.#checkRingsAndDevice();
@@ -240,6 +246,17 @@ class Audit {
   #report(...lists: readonly (readonly Finding[])[]): void {
     for (const list of lists) for (const finding of list) this.#findings.push(finding);
   }
+}
+
+interface MemoryRange {
+  readonly address: number;
+  readonly lengthBytes: number;
+}
+
+function rangesOf(ring: ReceiveRing | TransmitRing): MemoryRange[] {
+  const ranges = Array.from(ring.slots, (address) => ({ address, lengthBytes: DESCRIPTOR_BYTES }));
+  if ("headWriteBackAddress" in ring) ranges.push({ address: ring.headWriteBackAddress, lengthBytes: 4 });
+  return ranges.filter(({ address }) => address >= 0);
 }
 
 /** Takes the ring's bytes out of `wrong` and gives the slots that had any, in ring order. */

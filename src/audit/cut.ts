@@ -208,7 +208,7 @@ function writeBacksAfterPause(queue: number, input: CutInput): ReadonlyMap<numbe
 
 /**
  * Whether the queue's last write-back before P left its frame unfinished. The ledger alone would remember a frame that a
- * reset cut short, so the VF has its say where nothing was in flight.
+ * reset cut short, and the VF alone counts write-backs that were still in flight, so both have a say.
  */
 function wasInsideFrameAtPause(ring: ReceiveRing, first: number, input: CutInput): boolean {
   const { record, writes, vfAtPause } = input;
@@ -218,7 +218,7 @@ function wasInsideFrameAtPause(ring: ReceiveRing, first: number, input: CutInput
     if (tagPurpose(tag) !== DmaPurpose.rxWriteBack || tagQueue(tag) !== ring.queue) continue;
     return !factEndOfPacket(record.facts[row] ?? 0) && (deviceSaysSo || first !== ring.head);
   }
-  return deviceSaysSo;
+  return deviceSaysSo && first === ring.head;
 }
 
 /** Slots from the cut to the tail: posted, and not done in the image. */

@@ -5,7 +5,8 @@ import { PostedWrites, type PostedWrite } from "../iommu/posted-writes.ts";
 import { DESCRIPTOR_BYTES } from "../nic/descriptors.ts";
 import * as register from "../nic/registers.ts";
 import type { VfState } from "../nic/state.ts";
-import { Bench, type BenchOptions } from "./bench.fixture.ts";
+import type { BenchOptions } from "./bench-guest.fixture.ts";
+import { Bench } from "./bench.fixture.ts";
 import type { Evidence } from "./evidence.ts";
 import { makeFrame } from "./saved-vf.fixture.ts";
 
@@ -80,15 +81,14 @@ export class LegalHistoryMaker {
     const tails = this.#queues().map((queue) => bench.get(register.VFRDT(queue)));
     this.#image = atPause.slice();
     const wasInside = this.#landed.map(({ insideFrame, framesDone }) => (insideFrame ? framesDone : -1));
-    for (const queue of this.#queues()) {
-      this.#chooseReceive(queue, wasInside);
-      this.#chooseTransmit(queue);
-    }
+    for (const queue of this.#queues()) this.#chooseReceive(queue, wasInside);
+    for (const queue of this.#queues()) this.#chooseTransmit(queue);
+    const cutsMoveRate = [0, 0.05, 0.3][this.#random.below(3)] ?? 0;
     for (let step = 0; step < steps; step++) {
       this.#runDevice();
       for (const queue of this.#queues()) {
-        if (this.#random.chance(0.3)) this.#chooseReceive(queue, wasInside);
-        if (this.#random.chance(0.3)) this.#chooseTransmit(queue);
+        if (this.#random.chance(cutsMoveRate)) this.#chooseReceive(queue, wasInside);
+        if (this.#random.chance(cutsMoveRate)) this.#chooseTransmit(queue);
       }
     }
     this.#finish();

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { OperationError } from "../base/errors.ts";
 import { pageGeometry } from "../memory/geometry.ts";
-import { deserializeImage, ImageRecorder } from "./image-recorder.ts";
+import { deserializeImage, ImageRecorder, serializeImage } from "./image-recorder.ts";
 
 const memoryBytes = 1024;
 const pages = pageGeometry(memoryBytes, 64);
@@ -26,7 +26,7 @@ test("an image keeps the last content of each page, and only pages that are not 
   expected.fill(1, 3 * 64, 4 * 64);
   expected[memoryBytes - 1] = 1;
   assert.deepEqual(recorder.bytes, expected);
-  const bytes = recorder.serialize();
+  const bytes = serializeImage(recorder.bytes, 64);
   assert.equal(bytes.length, 20 + 2 * (4 + 64));
   assert.deepEqual(deserializeImage(bytes, memoryBytes), expected);
 });
@@ -36,7 +36,7 @@ test("damaged images are refused with image-invalid or read as an image of the r
   let refused = 0;
   fc.assert(
     fc.property(damage, fc.option(fc.nat(200)), (changes, cutAt) => {
-      const bytes = recorded().serialize();
+      const bytes = serializeImage(recorded().bytes, 64);
       for (const [at, value] of changes) bytes[at] = value;
       try {
         const image = deserializeImage(cutAt === null ? bytes : bytes.subarray(0, cutAt), memoryBytes);

@@ -25,10 +25,6 @@ export class ImageRecorder {
     const start = page * this.pages.sizeBytes;
     this.bytes.fill(0, start, start + this.pages.sizeBytes);
   }
-
-  serialize(): Uint8Array {
-    return serializeImage(this.bytes, this.pages.sizeBytes);
-  }
 }
 
 /*

@@ -176,3 +176,12 @@ test("damaged ledgers are refused with ledger-invalid or read as a ledger, and n
   );
   assert.ok(refused > 300, `only ${refused} refused`);
 });
+
+test("a device stopped before the vCPUs pause stays marked as stopped, until the source runs again", () => {
+  const { ledger } = new Rig();
+  ledger.markDeviceStopped();
+  ledger.markVcpusPaused();
+  assert.equal(ledger.record().stoppedAt, 0);
+  ledger.markVcpusResumed();
+  assert.equal(ledger.record().stoppedAt, -1);
+});

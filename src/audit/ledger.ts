@@ -98,16 +98,15 @@ export class Ledger implements DmaObserver {
     this.#undo = new Uint8Array(this.#undoBytesMax);
   }
 
-  /** The vCPUs have just paused: this is P. */
+  /** The vCPUs have paused, now or a while ago: this is P. */
   markVcpusPaused(): void {
     this.beginUndo();
     this.#pausedAt = this.#written;
     this.#undoAtPause = this.#undoHead;
-    this.#stoppedAt = NONE;
     this.#isIncomplete = false;
   }
 
-  /** The vCPUs run again, after a move that failed: there is no P any more. */
+  /** Source and device run again, after a move that failed: there is no P any more. */
   markVcpusResumed(): void {
     this.#pausedAt = NONE;
     this.#stoppedAt = NONE;

@@ -317,7 +317,7 @@ test("whatever a guest programmed, the audit gives a verdict", () => {
       });
       assert.equal(verdict.outcome === "consistent", verdict.totals.corruptions === 0);
     }),
-    { numRuns: 300 },
+    { numRuns: 150 },
   );
 });
 

@@ -28,7 +28,7 @@ test("a random legal history with a random legal cut of every queue is consisten
     fc.property(seeds, fc.integer({ min: 0, max: 120 }), (seed, steps) => {
       checkHistory(new LegalHistoryMaker(seed, toyScale).make(steps));
     }),
-    { numRuns: 400 },
+    { numRuns: 200 },
   );
   fc.assert(
     fc.property(seeds, (seed) => {
@@ -56,13 +56,13 @@ test("one wrong byte is always caught outside the posted buffers, and never insi
         image[address] = before;
       }
     }),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
 });
 
 test("the random histories show what a legal cut has to cope with", () => {
   const seen = { carried: 0, insideFrame: 0, discarded: 0, sentTwice: 0, inFlightAtPause: 0, owed: 0 };
-  for (let seed = 0; seed < 300; seed++) {
+  for (let seed = 0; seed < 200; seed++) {
     const { evidence } = new LegalHistoryMaker(seed, toyScale).make(20 + (seed % 100));
     const { receive, frames } = audit(evidence);
     if (receive.some(({ descriptorsCarried }) => descriptorsCarried > 0)) seen.carried++;

@@ -96,7 +96,7 @@ test("memory and state of the VF taken between any two of its beats are a legal 
       carried += verdict.receive[0]?.framesCarried ?? 0;
       discarded += verdict.frames.discarded;
     }),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
   assert.ok(carried > 0 && discarded > 0, `${carried} carried, ${discarded} discarded`);
 });
@@ -123,7 +123,7 @@ test("state that is newer than memory by a frame is head-ahead, and by a complet
       if (isAhead) ahead++;
       if (isIncomplete) incomplete++;
     }),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
   assert.ok(ahead > 0 && incomplete > 0, `${ahead} ahead, ${incomplete} incomplete`);
 });

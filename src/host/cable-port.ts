@@ -65,6 +65,7 @@ export class CablePort {
 
   /** Puts a cable made with `cableOptions` in. */
   plug(cable: StreamCable): void {
+    if (cable.isClosed) return;
     this.#cable = cable;
     this.port.setUp(this.#isEnabled);
     this.#options.onPlugged();

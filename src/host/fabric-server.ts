@@ -33,6 +33,7 @@ export class FabricServer {
   readonly #switch: EthernetSwitch;
   readonly #uplink: CablePort;
   readonly #cables = new Map<string, CablePort>();
+  #isPasstStarting = false;
   #capture: CaptureFile | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerDueMs = Infinity;
@@ -77,16 +78,21 @@ export class FabricServer {
 
   /** Starts passt and plugs it in. Rejects with `passt-failed`, or `passt-runs`. Resolves to its process number. */
   async connectPasst(program: string): Promise<number> {
-    if (this.#uplink.isPlugged) {
+    if (this.#uplink.isPlugged || this.#isPasstStarting) {
       throw new OperationError({
         code: "passt-runs",
         message: "passt is plugged in already",
         advice: "One is enough: it knows one guest.",
       });
     }
-    const passt = await startPasst({ program, plan: networkPlan, cable: this.#uplink.cableOptions() });
-    this.#uplink.plug(passt.cable);
-    return passt.pid;
+    this.#isPasstStarting = true;
+    try {
+      const passt = await startPasst({ program, plan: networkPlan, cable: this.#uplink.cableOptions() });
+      this.#uplink.plug(passt.cable);
+      return passt.pid;
+    } finally {
+      this.#isPasstStarting = false;
+    }
   }
 
   /** Rejects with `port-unknown`. What is not named stays as it is. */

@@ -20,8 +20,6 @@ export interface PasstOptions {
 export interface Passt {
   readonly pid: number;
   readonly cable: StreamCable;
-  /** Resolves when the process has ended. */
-  readonly ended: Promise<void>;
 }
 
 /** Where the child finds its end of the socket pair. */
@@ -68,7 +66,7 @@ export async function startPasst(options: PasstOptions): Promise<Passt> {
     clearTimeout(timer);
   }
   assert(child.pid !== undefined, "a process that answers has a number");
-  return { pid: child.pid, cable, ended: ended.then(() => undefined) };
+  return { pid: child.pid, cable };
 }
 
 function passtArguments(plan: NetworkPlan): string[] {

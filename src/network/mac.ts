@@ -6,7 +6,6 @@ declare const brand: unique symbol;
 /** A 48-bit MAC address; the first octet on the wire is the most significant. */
 export type MacAddress = number & { readonly [brand]: "MacAddress" };
 
-export const MAC_BYTES = 6;
 export const BROADCAST_MAC = 0xffff_ffff_ffff as MacAddress;
 export const ZERO_MAC = 0 as MacAddress;
 

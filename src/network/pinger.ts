@@ -24,7 +24,7 @@ export interface PingerSettings {
   readonly timeoutMs?: number;
 }
 
-/** The first echo identifier a pinger uses; it takes the ones after it as its sequence numbers run over. */
+/** Echo identifiers set aside for each pinger: it takes the next one whenever its sequence numbers run over. */
 export const PING_IDENTIFIERS = 0x100;
 /** Requests a pinger may send, bounded by its identifiers and by the memory for their times (17 bytes each). */
 const PINGS_MAX = 0x1_0000 * 64;

@@ -4,7 +4,7 @@ import { readU32, writeU32 } from "./ethernet.ts";
 
 export const FRAME_PREFIX_BYTES = 4;
 /** The largest frame passt may send: a UDP datagram is not cut up, whatever the guest's MTU is. */
-export const STREAM_FRAME_BYTES_MAX = 65_550;
+const STREAM_FRAME_BYTES_MAX = 65_550;
 
 /** Writes prefix and frame at `offset` and returns the offset behind them. The caller has made sure of the room. */
 export function writeStreamFrame(target: Uint8Array, offset: number, frame: Uint8Array): number {

@@ -72,10 +72,6 @@ export class SwitchPort {
     return this.#isUp;
   }
 
-  get settings(): LinkSettings {
-    return this.#settings;
-  }
-
   /** Pulls the plug or puts it in. Going down drops what is queued and forgets the stations behind the port. */
   setUp(up: boolean): void {
     if (up === this.#isUp) return;

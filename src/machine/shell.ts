@@ -6,7 +6,7 @@ import type { Console } from "./machine.ts";
 export interface CommandResult {
   /** Standard output and error as the console showed them, with plain line feeds. */
   readonly output: string;
-  readonly status: number;
+  readonly exitStatus: number;
 }
 
 /** busybox' line editor takes 1024 characters. */
@@ -32,7 +32,7 @@ export function runCommand(console: Console, command: string, options: { timeout
       const found = pattern.exec(text);
       if (found === null) return;
       end();
-      resolve({ output: found[1] ?? "", status: Number(found[2]) });
+      resolve({ output: found[1] ?? "", exitStatus: Number(found[2]) });
     });
     const timer = setTimeout(() => {
       end();

@@ -29,7 +29,7 @@ import type { V86Cpu, V86Device, V86Exports } from "./v86-internals.ts";
 /** What the layout of wasm memory and the shape of the device trees belong to. */
 const emulatorIdentity = "v86 0.5.462";
 const magic = "UwayPcSt";
-const version = 1;
+export const machineStateVersion = 1;
 const headerBytes = 20;
 /** No honest state is larger. */
 export const machineStateBytesMax = 4 << 20;
@@ -111,7 +111,7 @@ export function saveMachineState({ cpu, clock, hash }: StateContext, serial: Ser
   assert(bytes.length <= machineStateBytesMax, `the machine's state has ${bytes.length} bytes`);
   const view = new DataView(bytes.buffer);
   bytes.set(new TextEncoder().encode(magic));
-  view.setUint32(8, version, true);
+  view.setUint32(8, machineStateVersion, true);
   view.setUint32(12, payload.length, true);
   view.setUint32(16, hash(payload), true);
   bytes.set(payload, headerBytes);
@@ -152,7 +152,7 @@ function openContainer(bytes: Uint8Array, hash: Hash32): Uint8Array {
   if (bytes.length < headerBytes || bytes.length > machineStateBytesMax) throw stateInvalid("its length is wrong");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (String.fromCharCode(...bytes.subarray(0, 8)) !== magic) throw stateInvalid("it is something else");
-  if (view.getUint32(8, true) !== version) throw stateInvalid(`its version is ${view.getUint32(8, true)}`);
+  if (view.getUint32(8, true) !== machineStateVersion) throw stateInvalid(`its version is ${view.getUint32(8, true)}`);
   const payload = bytes.subarray(headerBytes);
   if (view.getUint32(12, true) !== payload.length) throw stateInvalid("its length is wrong");
   if (view.getUint32(16, true) !== hash(payload)) throw stateInvalid("its hash is wrong");

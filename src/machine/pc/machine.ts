@@ -161,13 +161,18 @@ export class PcMachine implements Machine {
   }
 
   /**
-   * What a destination can do before the switchover: RAM is all zero after it (the BIOS is what a new machine has
-   * there), and the code that will load the state has been run once, with the state of this machine.
+   * What a destination can do before the switchover: RAM is all zero after it, and the code that will load the state
+   * has been run, with the state of this machine.
    */
   prepareRestore(): void {
+    this.zeroMemory();
+    for (let i = 0; i < warmUpRounds; i++) this.restoreState(this.saveState());
+  }
+
+  /** RAM of a machine that has not run and does not boot is zero but for the BIOS; after this it is zero. */
+  zeroMemory(): void {
     assert(!this.#hasRun && !this.#hasBoot, "a destination neither runs nor boots");
     this.#cpu.zero_memory(0, mebibyte);
-    for (let i = 0; i < warmUpRounds; i++) this.restoreState(this.saveState());
   }
 
   async close(): Promise<void> {

@@ -1,0 +1,80 @@
+// Boots the guest's Linux and brings its network up: from power-on to a prompt behind a configured eth0.
+import { OperationError } from "../base/errors.ts";
+import type { PcMachine } from "../machine/pc/machine.ts";
+import { runCommand } from "../machine/shell.ts";
+import { formatIpv4 } from "../network/ipv4.ts";
+import { networkPlan } from "../network/plan.ts";
+
+/**
+ * Of the parameters only `console` matters for anything but time. `nokaslr` gives the same addresses in every boot; no
+ * mitigations, self-tests, audit or AppArmor, and two initcalls less that search for what is not there (ISA cards) or
+ * take a second to set up what nobody uses (trace events of kprobes).
+ */
+export const kernelCommandLine = [
+  "console=ttyS0 quiet nokaslr random.trust_cpu=on mitigations=off mce=off cryptomgr.notests apparmor=0 audit=0",
+  "initcall_blacklist=init_kprobe_trace,isapnp_init",
+].join(" ");
+
+const prompt = "guest# ";
+const bootTimeoutMs = 180_000;
+const commandTimeoutMs = 60_000;
+
+/**
+ * The link is taken down and up once more, and then time has to pass: when the PF resets the VF (strategy `reinit`),
+ * ixgbevf starts over only if jiffies has passed `last_reset` by 10 s. A driver that was never reset has 0 there, and
+ * 32-bit jiffies begin at -300 s, so that without this the reset would be ignored until 310 s after boot.
+ */
+export const networkCommands: readonly string[] = [
+  "ip link set eth0 up",
+  "ip link set eth0 down",
+  "ip link set eth0 up",
+  `ip addr add ${formatIpv4(networkPlan.guestIp)}/${networkPlan.prefixLength} dev eth0`,
+  `ip route add default via ${formatIpv4(networkPlan.gatewayIp)}`,
+  "n=0; while [ $n -lt 100 ] && ! grep -q 1 /sys/class/net/eth0/carrier; do n=$((n+1)); usleep 100000; done",
+  "grep -q 1 /sys/class/net/eth0/carrier",
+  "sleep 12",
+];
+
+/** Resolves with the guest at its prompt and running. Fails with OperationError `guest-boot-failed`. */
+export async function bootLinux(machine: PcMachine, onProgress: (text: string) => void): Promise<void> {
+  onProgress("booting Linux (once; later starts use a snapshot)");
+  machine.isSkippingIdleTime = true;
+  try {
+    await untilPrompt(machine);
+    onProgress("bringing up the guest's network");
+    for (const command of networkCommands) {
+      const { exitStatus, output } = await runCommand(machine.console, command, { timeoutMs: commandTimeoutMs });
+      if (exitStatus !== 0) throw bootFailed(`"${command}" ended with ${exitStatus}`, output);
+    }
+  } finally {
+    machine.isSkippingIdleTime = false;
+  }
+}
+
+function untilPrompt(machine: PcMachine): Promise<void> {
+  const { console } = machine;
+  return new Promise((resolve, reject) => {
+    const stop = console.onOutput(() => {
+      if (console.output.endsWith(prompt)) end(resolve);
+    });
+    const timer = setTimeout(
+      () => end(() => reject(bootFailed(`no prompt within ${bootTimeoutMs / 1000} s`, console.output))),
+      bootTimeoutMs,
+    );
+    const end = (settle: () => void): void => {
+      clearTimeout(timer);
+      stop();
+      settle();
+    };
+    void machine.resume();
+  });
+}
+
+function bootFailed(what: string, console: string): OperationError<"guest-boot-failed"> {
+  return new OperationError({
+    code: "guest-boot-failed",
+    message: `the guest's Linux did not start: ${what}`,
+    advice: "the facts have the console's last lines; a kernel given by hand needs a serial console and ixgbevf",
+    facts: { console: console.slice(-2000) },
+  });
+}

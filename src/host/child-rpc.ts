@@ -29,7 +29,8 @@ const ORPHAN_GRACE_MS = 200;
 /** The child's half: answers calls until the parent goes away, and then ends the process. */
 export function serveParent(methods: Methods, onOrphaned: () => void): { emit(event: unknown): void } {
   assert(process.send !== undefined, "this process was not started as a child with a channel");
-  const send = (reply: Reply): void => void (process.connected && process.send?.(reply));
+  // A parent that went away while it was written to is noticed below, by its channel.
+  const send = (reply: Reply): void => void (process.connected && process.send?.(reply, undefined, {}, () => {}));
   process.on("message", (call: Call) => {
     const method = Object.hasOwn(methods, call.method) ? methods[call.method] : undefined;
     assert(method !== undefined, `no method ${call.method}`);

@@ -1,0 +1,186 @@
+// One migration from beginning to end: fabric, two hosts, traffic, the move, the audit, the report.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { OperationError } from "../base/errors.ts";
+import { SeededRandom } from "../base/random.ts";
+import { formatMac } from "../network/mac.ts";
+import { networkPlan } from "../network/plan.ts";
+import { defaultCacheDirectory } from "./assets/cache.ts";
+import { preparePasst, prepareAssets } from "./assets.ts";
+import { auditMove } from "./audit-move.ts";
+import { Child } from "./child-rpc.ts";
+import { cablePath } from "./fabric-server.ts";
+import { startFabric, type Fabric } from "./fabric.ts";
+import { ReportBuilder, type MigrateOptions, type MigrationReport, type SidedEvent } from "./report.ts";
+import { startTraffic, type Traffic } from "./traffic.ts";
+import type { MoveResult, VmHostEvent, VmHostMethods, VmSettings } from "./vm-host-messages.ts";
+
+export interface MigrationSinks {
+  readonly onEvent: (event: SidedEvent) => void;
+  /** What is being done, for a person. */
+  readonly onStage: (text: string) => void;
+  /** Cancels the move; the guest then runs on the source. */
+  readonly signal: AbortSignal;
+}
+
+type VmHost = Child<VmHostMethods, VmHostEvent>;
+
+/** The source's device runs until frames for the guest go elsewhere: at least this long after the guest does. */
+const SOURCE_DEVICE_LINGER_MS = 100;
+
+/**
+ * Rejects with an OperationError if the migration could not be carried out; every process it started has then ended.
+ */
+export async function runMigration(options: MigrateOptions, sinks: MigrationSinks): Promise<MigrationReport> {
+  await using run = await Run.begin(options, sinks);
+  return await run.carryOut();
+}
+
+class Run {
+  readonly #options: MigrateOptions;
+  readonly #sinks: MigrationSinks;
+  readonly #directory: string;
+  readonly #builder: ReportBuilder;
+  readonly #closing: (() => Promise<unknown>)[] = [];
+
+  private constructor(options: MigrateOptions, sinks: MigrationSinks, directory: string) {
+    this.#options = options;
+    this.#sinks = sinks;
+    this.#directory = directory;
+    this.#builder = new ReportBuilder(options);
+    this.#closing.push(() => rm(directory, { recursive: true, force: true }));
+  }
+
+  static async begin(options: MigrateOptions, sinks: MigrationSinks): Promise<Run> {
+    return new Run(options, sinks, await mkdtemp(path.join(tmpdir(), "underway-")));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const close of this.#closing.reverse()) await close();
+  }
+
+  async carryOut(): Promise<MigrationReport> {
+    const { onStage } = this.#sinks;
+    const settings = await this.#settings();
+    const fabric = await this.#startFabric();
+    const [source, destination] = [this.#startHost("source"), this.#startHost("destination")];
+    onStage("Starting the guest on the source, and the destination");
+    const [methods, address] = await Promise.all([
+      source.call("startGuest", { ...settings, cable: cablePath(this.#directory, "source") }),
+      destination.call("listen", { ...settings, cable: cablePath(this.#directory, "destination") }),
+    ]);
+    const traffic = await this.#startTraffic(fabric, source);
+    this.#throwIfCancelled();
+
+    onStage(`Moving the guest with strategy ${this.#options.strategy}`);
+    const lossBefore = await framesLostByFabric(fabric);
+    const moved = await this.#move(source, address);
+    await sleep(SOURCE_DEVICE_LINGER_MS);
+    await source.call("stopDevice", null);
+    onStage("The guest runs on the destination; asking it what it noticed");
+    const guest = await traffic.finish((parameters) => destination.call("runCommand", parameters));
+    onStage("Auditing every byte");
+    const findings = await auditMove({
+      options: this.#options,
+      source: await source.call("sourceEvidence", { directory: this.#directory }),
+      destination: await destination.call("destinationEvidence", { directory: this.#directory }),
+      framesLostByFabric: (await framesLostByFabric(fabric)) - lossBefore,
+    });
+    if (this.#options.captureFile !== undefined) await fabric.call("stopCapture", null);
+    return this.#builder.build({ ...findings, bytesSent: moved.bytesSent, guest, methods });
+  }
+
+  async #settings(): Promise<Omit<VmSettings, "cable">> {
+    const { assets: overrides, memoryBytes, seed } = this.#options;
+    const { onStage } = this.#sinks;
+    const cacheDirectory = defaultCacheDirectory();
+    const assets = await prepareAssets({ cacheDirectory, overrides, onProgress: onStage });
+    return { memoryBytes, seed, assets, cacheDirectory, mac: formatMac(networkPlan.guestMac) };
+  }
+
+  async #startFabric(): Promise<Fabric> {
+    const fabric = await startFabric({
+      directory: this.#directory,
+      cables: ["source", "destination"],
+      seed: this.#options.seed,
+    });
+    this.#closing.push(() => fabric.close());
+    const { captureFile } = this.#options;
+    if (captureFile !== undefined) await fabric.call("startCapture", { path: path.resolve(captureFile) });
+    return fabric;
+  }
+
+  #startHost(side: "source" | "destination"): VmHost {
+    const host: VmHost = new Child({
+      name: side,
+      module: new URL("./vm-host-process.ts", import.meta.url),
+      onEvent: (event) => {
+        if (event.kind === "progress") return this.#sinks.onStage(event.text);
+        const sided = { ...event.event, side };
+        this.#builder.event(sided);
+        this.#sinks.onEvent(sided);
+      },
+    });
+    this.#closing.push(() => host.close());
+    return host;
+  }
+
+  async #startTraffic(fabric: Fabric, source: VmHost): Promise<Traffic> {
+    const { onStage } = this.#sinks;
+    const { traffic: kind, seed } = this.#options;
+    const passt = kind === "download" ? await preparePasst({ onProgress: onStage }) : undefined;
+    const traffic = await startTraffic({
+      kind,
+      random: new SeededRandom(seed),
+      fabric,
+      passt: passt?.path,
+      runInGuest: (parameters) => source.call("runCommand", parameters),
+      onStage,
+    });
+    this.#closing.push(() => traffic.close());
+    return traffic;
+  }
+
+  async #move(source: VmHost, to: { host: string; port: number }): Promise<{ bytesSent: number }> {
+    const { strategy, downtimeLimitMs, roundsMax, ifNotConverging, bandwidthBytesPerSecond } = this.#options;
+    const cancel = (): void => void source.call("cancel", null).catch(() => {});
+    this.#sinks.signal.addEventListener("abort", cancel);
+    const result = await source.call("moveOut", {
+      to,
+      strategy,
+      downtimeLimitMs,
+      roundsMax,
+      ifNotConverging,
+      ...(bandwidthBytesPerSecond === undefined ? {} : { bandwidthBytesPerSecond }),
+    });
+    this.#sinks.signal.removeEventListener("abort", cancel);
+    return completedOrThrow(result);
+  }
+
+  #throwIfCancelled(): void {
+    if (!this.#sinks.signal.aborted) return;
+    throw new OperationError({
+      code: "cancelled",
+      message: "The migration was cancelled before it began.",
+      advice: "Start it again when you want to move the guest.",
+    });
+  }
+}
+
+function completedOrThrow(result: MoveResult): { bytesSent: number } {
+  if (result.kind === "completed") return result;
+  const { code, message, advice, facts } = result.failure;
+  const where = result.kind === "resumed" ? "The guest runs on the source." : "The guest stands still on the source.";
+  throw new OperationError({ code, message: `${message} ${where}`, advice, facts: { ...facts, outcome: result.kind } });
+}
+
+/** Frames for the guest that the fabric dropped on their way to either host. */
+async function framesLostByFabric(fabric: Fabric): Promise<number> {
+  const { switch: counters } = await fabric.call("counters", null);
+  return counters.ports
+    .filter((port) => port.name === "source")
+    .flatMap((port) => Object.values(port.out.dropped))
+    .reduce((sum, count) => sum + count, 0);
+}

@@ -1,0 +1,215 @@
+// The source's host: starts the guest, moves it out, and keeps what the audit needs of it.
+import { randomBytes } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { assert } from "../base/assert.ts";
+import type { OperationError } from "../base/errors.ts";
+import { SeededRandom } from "../base/random.ts";
+import { serializeImage } from "../audit/image-recorder.ts";
+import { serializeLedger } from "../audit/ledger-codec.ts";
+import { Ledger } from "../audit/ledger.ts";
+import type { MigrationEvent } from "../migration/events.ts";
+import { insistOnOutcome } from "../migration/outcome-query.ts";
+import { migrateOut, type SourceOutcome } from "../migration/source.ts";
+import { RateLimitedTransport } from "../migration/wire/rate-limit.ts";
+import type { MigrationId } from "../migration/wire/protocol.ts";
+import type { Transport } from "../migration/wire/transport.ts";
+import type { VfState } from "../nic/state.ts";
+import { strategyByName } from "../strategy/strategies.ts";
+import { hostClock } from "./clock.ts";
+import { DeliveryClock } from "./delivery-clock.ts";
+import { DeviceRunner } from "./device-runner.ts";
+import { everySecond } from "./every-second.ts";
+import { plugCable, type Cable } from "./fabric-client.ts";
+import { dropsSince, frameDrops, framesLost, type FrameDrops } from "./frame-drops.ts";
+import { MACHINE_STATE_VERSION, runInGuest, startLinuxGuest, type LinuxGuest } from "./linux-guest.ts";
+import { connectTcp } from "./tcp-transport.ts";
+import type {
+  GuestCommandResult,
+  MoveResult,
+  MoveSettings,
+  SourceEvidence,
+  VmHostEvent,
+  VmSettings,
+} from "./vm-host-messages.ts";
+
+const OUTCOME_ATTEMPTS = 10;
+const OUTCOME_PAUSE_MS = 300;
+
+export class SourceHost {
+  readonly methods: { readonly cpuDirtyLog: string; readonly tracker: string };
+  readonly #settings: VmSettings;
+  readonly #guest: LinuxGuest;
+  readonly #cable: Cable;
+  readonly #emit: (event: VmHostEvent) => void;
+  readonly #runner: DeviceRunner;
+  readonly #ledger: Ledger;
+  readonly #deliveries = new DeliveryClock(hostClock);
+  readonly #framesInAtStart: number;
+  readonly #droppedAtStart: FrameDrops;
+  readonly #heldAtStart: number;
+  #droppedBeforeMove: FrameDrops;
+  #framesBeforeMove = 0;
+  #vfAtPause: VfState | undefined;
+  #cancelling = new AbortController();
+
+  private constructor(settings: VmSettings, guest: LinuxGuest, cable: Cable, emit: (event: VmHostEvent) => void) {
+    this.#settings = settings;
+    this.#guest = guest;
+    this.#cable = cable;
+    this.#emit = emit;
+    this.methods = { cpuDirtyLog: guest.machine.cpuDirtyLog.method, tracker: guest.tracker.method };
+    this.#runner = new DeviceRunner(guest.vf, hostClock);
+    this.#ledger = new Ledger(guest.machine.memory);
+    guest.dma.addObserver(this.#ledger);
+    guest.dma.addObserver(this.#deliveries);
+    this.#framesInAtStart = cable.counters.framesIn;
+    this.#heldAtStart = guest.vf.statistics.framesHeld;
+    this.#droppedAtStart = frameDrops(guest.vf.statistics);
+    this.#droppedBeforeMove = this.#droppedAtStart;
+    cable.onFrame = (frame) => guest.vf.receiveFrame(frame);
+  }
+
+  static async start(settings: VmSettings, emit: (event: VmHostEvent) => void): Promise<SourceHost> {
+    const cable = await plugCable(settings.cable);
+    const guest = await startLinuxGuest({
+      ...settings,
+      uplink: cable,
+      clock: hostClock,
+      onProgress: (text) => emit({ kind: "progress", text }),
+    });
+    return new SourceHost(settings, guest, cable, emit);
+  }
+
+  runCommand(parameters: { command: string; timeoutMs: number }): Promise<GuestCommandResult> {
+    return runInGuest(this.#guest, parameters);
+  }
+
+  cancel(): void {
+    this.#cancelling.abort();
+  }
+
+  stopDevice(): void {
+    this.#guest.vf.stop();
+    this.#runner.close();
+  }
+
+  async moveOut(move: MoveSettings): Promise<MoveResult> {
+    const strategy = strategyByName(move.strategy);
+    const { machine, vf } = this.#guest;
+    const migrationId = randomBytes(16).toString("hex") as MigrationId;
+    this.#droppedBeforeMove = frameDrops(vf.statistics);
+    this.#framesBeforeMove = this.#ledger.framesCompleted;
+    this.#cancelling = new AbortController();
+    const transport = await this.#connect(move);
+    const outcome = await migrateOut({
+      vm: this.#guest,
+      strategy,
+      transport,
+      clock: hostClock,
+      migrationId,
+      mac: this.#settings.mac,
+      machineStateVersion: MACHINE_STATE_VERSION,
+      limits: move,
+      onEvent: (event) => this.#onEvent(event),
+      yieldToGuest: () => nextTurn(),
+      betweenSteps: () => this.#runner.betweenSteps(),
+      signal: this.#cancelling.signal,
+      everySecond,
+    });
+    assert(outcome.kind === "resumed" || machine.isPaused, "one side at most runs the guest");
+    return this.#result(outcome, transport, move, migrationId);
+  }
+
+  async #connect(move: MoveSettings): Promise<Transport> {
+    const transport = await connectTcp(move.to);
+    const { bandwidthBytesPerSecond } = move;
+    if (bandwidthBytesPerSecond === undefined) return transport;
+    return new RateLimitedTransport(transport, {
+      bytesPerSecond: bandwidthBytesPerSecond,
+      clock: hostClock,
+      sleep: (ms) => sleep(ms),
+    });
+  }
+
+  async #result(
+    outcome: SourceOutcome,
+    transport: Transport,
+    move: MoveSettings,
+    migrationId: MigrationId,
+  ): Promise<MoveResult> {
+    switch (outcome.kind) {
+      case "completed":
+        return { kind: "completed", bytesSent: transport.bytesSent };
+      case "resumed":
+        return { kind: "resumed", failure: failureOf(outcome.error) };
+      case "outcome-unknown": {
+        const answer = await insistOnOutcome({
+          connect: () => connectTcp(move.to),
+          migrationId,
+          attempts: OUTCOME_ATTEMPTS,
+          pause: () => sleep(OUTCOME_PAUSE_MS),
+        });
+        if (answer === "running") return { kind: "completed", bytesSent: transport.bytesSent };
+        if (answer !== "discarded") return { kind: "outcome-unknown", failure: failureOf(outcome.error) };
+        await outcome.takeBack();
+        return { kind: "resumed", failure: failureOf(outcome.error) };
+      }
+    }
+  }
+
+  /** The bench listens to the same events as everyone; that is all the engine and the ledger have to do with each other. */
+  #onEvent(event: MigrationEvent): void {
+    if (event.kind === "phase" && event.phase === "switchover") {
+      this.#ledger.beginUndo();
+      this.#runner.race(new SeededRandom(this.#settings.seed));
+    }
+    if (event.kind === "vcpus-paused") {
+      this.#ledger.markVcpusPaused();
+      this.#deliveries.markVcpusPaused();
+      this.#vfAtPause = this.#guest.vf.save();
+    }
+    if (event.kind === "device-stopped") this.#ledger.markDeviceStopped();
+    if (event.kind === "phase" && event.phase === "hand-over") this.#runner.free();
+    if (event.kind === "phase" && event.phase === "resumed") {
+      this.#runner.free();
+      this.#ledger.markVcpusResumed();
+      this.#deliveries.markVcpusResumed();
+    }
+    this.#emit({ kind: "migration", event });
+  }
+
+  async evidence(directory: string): Promise<SourceEvidence> {
+    const { vf, machine } = this.#guest;
+    assert(vf.isStopped, "the device stops before memory is taken for the audit");
+    assert(this.#vfAtPause !== undefined, "there is evidence only of a move");
+    const memoryFile = path.join(directory, "source-memory");
+    const ledgerFile = path.join(directory, "source-ledger");
+    await writeFile(memoryFile, serializeImage(machine.memory.bytes(), machine.memory.pages.sizeBytes));
+    await writeFile(ledgerFile, serializeLedger(this.#ledger.record()));
+    const dropped = frameDrops(vf.statistics);
+    return {
+      memoryFile,
+      ledgerFile,
+      vfAtPause: this.#vfAtPause,
+      vfAtEnd: vf.save(),
+      lastDeliveryBeforePauseMs: this.#deliveries.lastMs,
+      deliveriesAfterPause: this.#deliveries.sincePause,
+      framesBeforeMove: this.#framesBeforeMove,
+      framesOffered: this.#cable.counters.framesIn - this.#framesInAtStart,
+      framesDropped: dropsSince(dropped, this.#droppedAtStart),
+      framesHeld: vf.statistics.framesHeld - this.#heldAtStart,
+      framesLostInMove: framesLost(dropsSince(dropped, this.#droppedBeforeMove)),
+    };
+  }
+}
+
+function failureOf({
+  code,
+  message,
+  advice,
+  facts,
+}: OperationError): Extract<MoveResult, { failure: unknown }>["failure"] {
+  return { code, message, advice, facts };
+}

@@ -23,6 +23,8 @@ import {
 /** Rings are multiples of 8 descriptors, up to this many (IXGBEVF_MAX_RXD). */
 export const RING_DESCRIPTORS_MAX = 4096;
 const RING_DESCRIPTORS_MULTIPLE = 8;
+/** The low bits of the base are ignored; what is folded onto ADDRESS_MAX is aligned by this, too. */
+const RING_ALIGNMENT_BYTES = 128;
 
 /**
  * Geometry is decoded once, when a register of the queue is written; head and tail are read where they live, in the
@@ -68,7 +70,8 @@ export class Ring {
     const lengthBytes = registers[this.#lengthBytes] as number;
     const descriptors = lengthBytes / DESCRIPTOR_BYTES;
     const isLength = descriptors % RING_DESCRIPTORS_MULTIPLE === 0 && descriptors <= RING_DESCRIPTORS_MAX;
-    this.base = addressFromHalves(registers[this.#baseLow] as number, registers[this.#baseHigh] as number);
+    const base = addressFromHalves(registers[this.#baseLow] as number, registers[this.#baseHigh] as number);
+    this.base = base - (base % RING_ALIGNMENT_BYTES);
     this.descriptors = isLength ? descriptors : 0;
     this.isEnabled = ((registers[this.#control] as number) & this.#enableBit) !== 0;
     this.#fault = fault;

@@ -89,7 +89,8 @@ export class TransmitQueue {
     this.#threshold = ((registers[VFTXDCTL(queue) >>> 2] as number) & TXDCTL_WTHRESH_MASK) >>> TXDCTL_WTHRESH_SHIFT;
     this.#writeBackTag = dmaTag(DmaPurpose.txWriteBack, queue, 0, relaxed);
     this.#headWriteBackTag = dmaTag(DmaPurpose.txHeadWriteBack, queue, 0, relaxed);
-    this.#headAddress = (low & TDWBAL_HEAD_WB_ENABLE) !== 0 ? addressFromHalves(low & ~3, high) : -1;
+    const headAddress = addressFromHalves(low, high);
+    this.#headAddress = (low & TDWBAL_HEAD_WB_ENABLE) !== 0 ? headAddress - (headAddress % 4) : -1;
     this.ring.decode(this.dmaFault ? "dma-fault" : undefined);
     this.#searched = 0;
     this.forgetFetched();

@@ -21,17 +21,8 @@ import {
   VFLINKS_SPEED_1G,
   VFLINKS_UP,
   VFMBMEM_WORDS,
-  VFMRQC,
-  VFMRQC_RSSEN,
-  VFMRQC_RSS_FIELD_IPV4,
-  VFMRQC_RSS_FIELD_IPV4_TCP,
-  VFMRQC_RSS_FIELD_IPV6,
-  VFMRQC_RSS_FIELD_IPV6_TCP,
-  VFRETA,
-  VFRETA_WORDS,
-  VFRSSRK,
-  VFRSSRK_WORDS,
 } from "./registers.ts";
+import { programRss } from "./pf-rss.ts";
 import { SwitchFilter } from "./switch-filter.ts";
 
 /** Link speeds an 82599 has. */
@@ -120,7 +111,7 @@ export class PhysicalFunction implements MailboxPeer {
       receiveEnabled: false,
     };
     options.registers[VFLINKS >>> 2] = linkRegister(options.link);
-    this.#programRss();
+    programRss(options.registers, options.queuePairs);
   }
 
   /** The longest frame handed to the VF, in bytes with FCS and without VLAN tag. */
@@ -288,30 +279,8 @@ export class PhysicalFunction implements MailboxPeer {
     this.#message[0] = word;
     this.mailbox.post(this.#message, 1);
   }
-
-  /** The PF spreads flows over the VF's queues evenly; VFPSRTYPE.RQPL of the guest says how many of them it uses. */
-  #programRss(): void {
-    const { registers, queuePairs } = this.#options;
-    registers[VFMRQC >>> 2] =
-      VFMRQC_RSSEN |
-      VFMRQC_RSS_FIELD_IPV4 |
-      VFMRQC_RSS_FIELD_IPV4_TCP |
-      VFMRQC_RSS_FIELD_IPV6 |
-      VFMRQC_RSS_FIELD_IPV6_TCP;
-    for (let i = 0; i < VFRSSRK_WORDS; i++) registers[VFRSSRK(i) >>> 2] = rssKey[i] as number;
-    for (let entry = 0; entry < 4 * VFRETA_WORDS; entry++) {
-      const index = VFRETA(entry >>> 2) >>> 2;
-      registers[index] = (registers[index] as number) | ((entry % queuePairs) << (8 * (entry & 3)));
-    }
-  }
 }
 
 function orByte(words: Uint32Array, byteIndex: number, byte: number): number {
   return ((words[1 + (byteIndex >>> 2)] as number) | (byte << (8 * (byteIndex & 3)))) >>> 0;
 }
-
-/** The key of Microsoft's RSS verification suite, in register order: known answers exist for it. */
-const rssKey = new Uint32Array([
-  0xda56_5a6d, 0xc20e_5b25, 0x3d25_6741, 0xb08f_a343, 0xcb2b_cad0, 0xb430_7bae, 0xa32d_cb77, 0x0cf2_3080, 0x3bb7_426a,
-  0xfa01_acbe,
-]);

@@ -1,11 +1,8 @@
 // The VF's counters by name: traffic, drops by cause, guest mistakes by kind.
-import type { PciEndpoint } from "../pci/endpoint.ts";
-import type { PhysicalFunction } from "./physical-function.ts";
-import type { ReceiveCounters, ReceiveUnit } from "./receive.ts";
-import type { RegisterDispatch } from "./register-dispatch.ts";
-import type { RegisterFile } from "./register-file.ts";
-import type { TransmitCounters, TransmitUnit } from "./transmit.ts";
-import type { ReceiveDrops, TransmitDrops, WirePort } from "./wire-port.ts";
+import type { ReceiveCounters } from "./receive.ts";
+import type { TransmitCounters } from "./transmit.ts";
+import type { VfParts } from "./vf-parts.ts";
+import type { ReceiveDrops, TransmitDrops } from "./wire-port.ts";
 
 export interface Resets {
   functionLevel: number;
@@ -45,17 +42,8 @@ export interface VfStatistics {
   readonly guestMistakes: GuestMistakes;
 }
 
-export function statisticsOf(parts: {
-  wire: WirePort;
-  receive: ReceiveUnit;
-  transmit: TransmitUnit;
-  endpoint: PciEndpoint;
-  file: RegisterFile;
-  dispatch: RegisterDispatch;
-  pf: PhysicalFunction;
-  resets: Resets;
-}): VfStatistics {
-  const { wire, receive, transmit, endpoint, file, dispatch, pf, resets } = parts;
+export function statisticsOf(parts: VfParts, resets: Resets): VfStatistics {
+  const { wire, receive, transmit, endpoint, file, dispatch, pf } = parts;
   return {
     receive: { ...receive.counters },
     transmit: { ...transmit.counters },

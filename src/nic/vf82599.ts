@@ -1,67 +1,24 @@
-// The Intel 82599 virtual function: registers, PF, interrupts and datapath behind one PCI function.
+// The Intel 82599 virtual function: one PCI function with registers, PF, interrupts and datapath, and its pause contract.
 import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { OperationError } from "../base/errors.ts";
-import type { DmaPort } from "../iommu/dma-port.ts";
-import { PciEndpoint } from "../pci/endpoint.ts";
-import type { AccessBytes, BarDescription, MessageSink, PciFunction } from "../pci/function.ts";
-import { Beats } from "./beats.ts";
-import { QueueDirection } from "./datapath-ports.ts";
+import type { PciEndpoint } from "../pci/endpoint.ts";
+import type { AccessBytes, BarDescription, PciFunction } from "../pci/function.ts";
+import type { Beats } from "./beats.ts";
 import type { RingView } from "./datapath-ports.ts";
-import { InterruptUnit } from "./interrupts.ts";
-import { MAC_BYTES } from "./mac-address.ts";
-import { MailboxApi } from "./mailbox-messages.ts";
-import { PhysicalFunction } from "./physical-function.ts";
-import type { LinkState } from "./physical-function.ts";
 import { resetQueues } from "./pf-reset.ts";
 import type { PfResetMeans } from "./pf-reset.ts";
-import type { FrameSink } from "./ports.ts";
-import { ReceiveUnit } from "./receive.ts";
-import type { ReceiveOptions } from "./receive.ts";
-import { RegisterDispatch } from "./register-dispatch.ts";
-import { makeRegisters, RegisterFile, resetRegisters } from "./register-file.ts";
+import type { LinkState } from "./physical-function.ts";
+import { resetRegisters } from "./register-file.ts";
 import { restoreRegisters, saveRegisters } from "./register-state.ts";
-import { QUEUE_PAIRS_MAX, REGISTER_BAR_BYTES, VECTORS_MAX, VFTDWBAH, VFTDWBAL } from "./registers.ts";
 import { VF_STATE_VERSION } from "./state.ts";
 import type { VfState } from "./state.ts";
-import { TransmitUnit } from "./transmit.ts";
+import { clearHeadWriteBack, makeVfParts } from "./vf-parts.ts";
+import type { Vf82599Options, VfParts } from "./vf-parts.ts";
 import { statisticsOf } from "./vf-statistics.ts";
 import type { Resets, VfStatistics } from "./vf-statistics.ts";
-import { WirePort } from "./wire-port.ts";
 
-/** What the datapath may be told beyond its registers. */
-export type DatapathTuning = Pick<ReceiveOptions, "packetBufferBytes" | "prefetchDescriptors" | "bufferUnitBytes">;
-
-export interface Vf82599Options {
-  /** The VF's way to the guest's memory. */
-  readonly dma: DmaPort;
-  /** Where MSI-X messages go. */
-  readonly messages: MessageSink;
-  /** Where frames go that the VF sends. */
-  readonly uplink: FrameSink;
-  readonly clock: Clock;
-  /** Six bytes; all zero lets the guest choose its address. */
-  readonly mac: Uint8Array;
-  /** Queue pairs the PF gives to the VF, 1 to 8; 2 unless said otherwise, which is the most ixgbevf uses. */
-  readonly queuePairsMax?: number;
-  /** Newest mailbox API the PF agrees to; 1.5 unless said otherwise. */
-  readonly mailboxApiMax?: MailboxApi;
-  /** Whether the PF lets the guest change its address and ask for all multicast; true unless said otherwise. */
-  readonly trusted?: boolean;
-  /** The link at power-on; up at 10 Gb/s unless said otherwise. */
-  readonly link?: LinkState;
-  readonly datapath?: DatapathTuning;
-}
-
-const identity = {
-  vendorId: 0x8086,
-  deviceId: 0x10ed,
-  subsystemVendorId: 0x8086,
-  subsystemId: 0x000c,
-  revision: 1,
-  classCode: 0x02_0000,
-} as const;
-const vectorBar: BarDescription = { index: 3, sizeBytes: 0x4000, is64Bit: true };
+export type { Vf82599Options } from "./vf-parts.ts";
 
 /** Hears of the receive rings right after the receive unit; see RingShadow for what each call says. */
 export interface ReceiveRingWatcher {
@@ -83,117 +40,37 @@ export interface ReceiveRingWatcher {
  * work and sends the messages held back. All of them may be repeated.
  */
 export class Vf82599 implements PciFunction {
-  readonly queuePairs: number;
   readonly #clock: Clock;
-  readonly #registers = makeRegisters();
-  readonly #endpoint: PciEndpoint;
-  readonly #file: RegisterFile;
-  readonly #dispatch: RegisterDispatch;
-  readonly #interrupts: InterruptUnit;
-  readonly #pf: PhysicalFunction;
-  readonly #receive: ReceiveUnit;
-  readonly #transmit: TransmitUnit;
-  readonly #wire: WirePort;
+  readonly #parts: VfParts;
   readonly #beats: Beats;
+  readonly #endpoint: PciEndpoint;
   readonly #resets: Resets = { functionLevel: 0, software: 0, physicalFunction: 0 };
   #ringWatcher: ReceiveRingWatcher | undefined;
   /** Clock time at which VFFRTIMER was zero. */
   #timerZeroMs: number;
 
   constructor(options: Vf82599Options) {
-    const { dma, clock, mac } = options;
-    const registers = this.#registers;
-    const queuePairs = options.queuePairsMax ?? 2;
-    assert(queuePairs >= 1 && queuePairs <= QUEUE_PAIRS_MAX, `${queuePairs} queue pairs`);
-    assert(mac.length === MAC_BYTES, `a MAC address has ${MAC_BYTES} bytes`);
-    this.queuePairs = queuePairs;
-    this.#clock = clock;
-    this.#timerZeroMs = clock.nowMs();
-    this.#endpoint = this.#makeEndpoint(options.messages);
-    this.#interrupts = new InterruptUnit({ registers, clock, sink: this.#endpoint.msix });
-    this.#interrupts.onDeadline = () => this.#beats.wake();
-    this.#pf = this.#makePf(options);
-    this.#wire = new WirePort({ registers, pf: this.#pf, uplink: options.uplink });
-    const hooks = {
-      cause: (queue: number, direction: QueueDirection): void => {
-        if (direction === QueueDirection.receive) this.#interrupts.receiveCause(queue);
-        else this.#interrupts.transmitCause(queue);
-      },
-      transmit: (frame: Uint8Array): void => this.#wire.send(frame),
-    };
-    this.#receive = new ReceiveUnit({ registers, dma, queuePairs, hooks, ...options.datapath });
-    this.#transmit = new TransmitUnit({ registers, dma, queuePairs, hooks });
-    this.#beats = new Beats({
-      clock,
-      dma,
-      queuePairs,
-      interrupts: this.#interrupts,
-      pf: this.#pf,
-      receive: this.#receive,
-      transmit: this.#transmit,
-      isBusMaster: () => this.#endpoint.busMasterEnabled,
-    });
-    this.#dispatch = new RegisterDispatch({
-      registers,
-      queuePairs,
-      interrupts: this.#interrupts,
-      pf: this.#pf,
-      receive: this.#receive,
-      transmit: this.#transmit,
+    this.#clock = options.clock;
+    this.#timerZeroMs = options.clock.nowMs();
+    this.#parts = makeVfParts(options, {
       timerUs: () => this.#timerUs(),
+      onFunctionLevelReset: () => {
+        this.#resets.functionLevel++;
+        this.#resetFunction();
+      },
       onSoftwareReset: () => {
         this.#resets.software++;
         this.#resetFunction();
       },
       onReceiveTail: (queue) => this.#ringWatcher?.tailWritten(queue),
       onReceiveQueue: (queue) => this.#ringWatcher?.queueChanged(queue),
-      onDoorbell: () => this.#beats.wake(),
     });
-    this.#file = new RegisterFile(registers, this.#dispatch);
+    this.#beats = this.#parts.beats;
+    this.#endpoint = this.#parts.endpoint;
   }
 
-  #makeEndpoint(messages: MessageSink): PciEndpoint {
-    return new PciEndpoint({
-      identity,
-      bars: [
-        {
-          index: 0,
-          sizeBytes: REGISTER_BAR_BYTES,
-          is64Bit: true,
-          read: (offset, bytes) => this.#file.read(offset, bytes),
-          write: (offset, bytes, value) => this.#file.write(offset, bytes, value),
-        },
-      ],
-      msix: { vectors: VECTORS_MAX, tableOffset: 0, pendingOffset: 0x2000, bar: vectorBar, capabilityOffset: 0x70 },
-      expressCapabilityOffset: 0xa0,
-      messages,
-      onFunctionLevelReset: () => {
-        this.#resets.functionLevel++;
-        this.#resetFunction();
-      },
-      onGatesChanged: () => {
-        this.#interrupts.evaluate();
-        this.#beats.wake();
-      },
-    });
-  }
-
-  #makePf(options: Vf82599Options): PhysicalFunction {
-    return new PhysicalFunction({
-      registers: this.#registers,
-      clock: options.clock,
-      mac: options.mac,
-      queuePairs: this.queuePairs,
-      apiMax: options.mailboxApiMax ?? MailboxApi.v15,
-      trusted: options.trusted ?? true,
-      link: options.link ?? { up: true, speedMbps: 10_000 },
-      raise: () => this.#interrupts.mailboxCause(),
-      clearHeadWriteBack: () => this.#clearHeadWriteBack(),
-      onRecordChanged: () => {
-        this.#receive.frameBytesMax = this.#pf.frameLimitBytes;
-      },
-      onDeadline: () => this.#beats.wake(),
-    });
+  get queuePairs(): number {
+    return this.#parts.queuePairs;
   }
 
   // The PCI function.
@@ -273,7 +150,7 @@ export class Vf82599 implements PciFunction {
 
   /** A frame from the wire, without FCS; copied if it is kept. The PF filters it. */
   receiveFrame(frame: Uint8Array): void {
-    if (this.#wire.admits(frame, this.#beats.isStopped) && this.#receive.frame(frame)) this.#beats.wake();
+    if (this.#parts.wire.admits(frame, this.#beats.isStopped) && this.#parts.receive.frame(frame)) this.#beats.wake();
   }
 
   // The pause contract.
@@ -305,11 +182,11 @@ export class Vf82599 implements PciFunction {
       queuePairs: this.queuePairs,
       timerUs: this.#timerUs(),
       pci: this.#endpoint.save(),
-      registers: saveRegisters(this.#registers),
-      interrupts: this.#interrupts.save(),
-      physicalFunction: this.#pf.save(),
-      receive: this.#receive.save(),
-      transmit: this.#transmit.save(),
+      registers: saveRegisters(this.#parts.registers),
+      interrupts: this.#parts.interrupts.save(),
+      physicalFunction: this.#parts.pf.save(),
+      receive: this.#parts.receive.save(),
+      transmit: this.#parts.transmit.save(),
     };
   }
 
@@ -328,88 +205,67 @@ export class Vf82599 implements PciFunction {
     }
     this.#beats.holdStill();
     this.#endpoint.msix.hold(true);
-    restoreRegisters(this.#registers, state.registers);
+    restoreRegisters(this.#parts.registers, state.registers);
     this.#timerZeroMs = this.#clock.nowMs() - state.timerUs / 1000;
-    this.#receive.restore(state.receive);
-    this.#transmit.restore(state.transmit);
-    this.#interrupts.restore(state.interrupts);
-    this.#pf.restore(state.physicalFunction);
+    this.#parts.receive.restore(state.receive);
+    this.#parts.transmit.restore(state.transmit);
+    this.#parts.interrupts.restore(state.interrupts);
+    this.#parts.pf.restore(state.physicalFunction);
     this.#endpoint.restore(state.pci);
-    this.#interrupts.evaluate();
+    this.#parts.interrupts.evaluate();
     this.#ringWatcher?.rebuild();
   }
 
   /** Sets the cause of every vector that has one mapped, once: against the hazard `lost-interrupt`. */
   raiseAllEnabled(): void {
-    this.#interrupts.raiseAllEnabled();
+    this.#parts.interrupts.raiseAllEnabled();
   }
 
   // The host's side.
 
   /** The cable: the guest's driver sees it at once through a message of the PF. */
   setLink(link: LinkState): void {
-    this.#pf.setLink(link);
+    this.#parts.pf.setLink(link);
   }
 
   /** The PF resets the VF so that the stock driver starts over by itself (strategy `reinit`); see pf-reset.ts. */
   pfReset(means: PfResetMeans = "mailbox"): void {
     this.#resets.physicalFunction++;
-    resetQueues(
-      { registers: this.#registers, receive: this.#receive, transmit: this.#transmit },
-      this.queuePairs,
-      means,
-    );
-    this.#clearHeadWriteBack();
+    resetQueues(this.#parts);
+    clearHeadWriteBack(this.#parts);
     for (let queue = 0; queue < this.queuePairs; queue++) this.#ringWatcher?.queueChanged(queue);
-    if (means === "mailbox") this.#pf.withdraw();
+    if (means === "mailbox") this.#parts.pf.withdraw();
   }
 
   /** Has the registers that `make` is given watched by what it makes, such as the tracker that shadows descriptors. */
   watchReceiveRings<Watcher extends ReceiveRingWatcher>(make: (registers: Uint32Array) => Watcher): Watcher {
     assert(this.#ringWatcher === undefined, "the receive rings are watched already");
-    const watcher = make(this.#registers);
+    const watcher = make(this.#parts.registers);
     this.#ringWatcher = watcher;
     return watcher;
   }
 
   rxRing(queue: number): RingView {
-    return this.#receive.ring(queue);
+    return this.#parts.receive.ring(queue);
   }
 
   txRing(queue: number): RingView {
-    return this.#transmit.ring(queue);
+    return this.#parts.transmit.ring(queue);
   }
 
   /** A snapshot of all counters. */
   get statistics(): VfStatistics {
-    return statisticsOf({
-      wire: this.#wire,
-      receive: this.#receive,
-      transmit: this.#transmit,
-      endpoint: this.#endpoint,
-      file: this.#file,
-      dispatch: this.#dispatch,
-      pf: this.#pf,
-      resets: this.#resets,
-    });
+    return statisticsOf(this.#parts, this.#resets);
   }
 
   /** FLR and VFCTRL.RST (82599 datasheet, section 4.2.2): registers, queues and interrupts; then the PF hears of it. */
   #resetFunction(): void {
-    resetRegisters(this.#registers, { powerOn: false });
-    this.#interrupts.reset();
-    this.#receive.reset();
-    this.#transmit.reset();
+    resetRegisters(this.#parts.registers, { powerOn: false });
+    this.#parts.interrupts.reset();
+    this.#parts.receive.reset();
+    this.#parts.transmit.reset();
     this.#ringWatcher?.rebuild();
-    this.#pf.functionReset();
-  }
-
-  #clearHeadWriteBack(): void {
-    for (let queue = 0; queue < QUEUE_PAIRS_MAX; queue++) {
-      this.#registers[VFTDWBAL(queue) >>> 2] = 0;
-      this.#registers[VFTDWBAH(queue) >>> 2] = 0;
-      if (queue < this.queuePairs) this.#transmit.queueChanged(queue);
-    }
+    this.#parts.pf.functionReset();
   }
 
   #timerUs(): number {

@@ -14,7 +14,7 @@ export function macFromText(text: string): Uint8Array {
   return Uint8Array.from(text.split(":"), (byte) => Number.parseInt(byte, 16));
 }
 
-export function isMulticast(mac: Uint8Array): boolean {
+function isMulticast(mac: Uint8Array): boolean {
   return ((mac[0] ?? 0) & 1) !== 0;
 }
 

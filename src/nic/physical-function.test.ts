@@ -177,6 +177,25 @@ test("multicast frames arrive by hash of the addresses asked for, and by mode", 
   assert.equal(verdict([255, 255, 255, 255, 255, 255]), FilterVerdict.accepted);
 });
 
+test("the multicast hash is the one ixgbevf computes", () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ minLength: 6, maxLength: 6 }), fc.nat(0xfff), (address, other) => {
+      address[0] = (address[0] ?? 0) | 1;
+      const isBroadcast = address.every((byte) => byte === 0xff);
+      // ixgbevf_mta_vector, filter type 0.
+      const vector = (((address[4] ?? 0) >>> 4) | ((address[5] ?? 0) << 4)) & 0xfff;
+      const { filter } = bench().pf;
+      filter.castMode = CastMode.multicast;
+      filter.setHashes([vector]);
+      assert.equal(filter.verdict(frameTo([...address])), FilterVerdict.accepted);
+      filter.setHashes([other]);
+      const isAccepted = isBroadcast || other === vector;
+      assert.equal(filter.verdict(frameTo([...address])) === FilterVerdict.accepted, isAccepted);
+    }),
+    { seed: 82_599 },
+  );
+});
+
 test("an untrusted VF that asks for all multicast is told it gets its own groups", () => {
   const { driver } = up({ trusted: false });
   const answer = driver.mailbox.request([MessageType.updateCastMode, CastMode.allMulticast]);

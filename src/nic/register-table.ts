@@ -12,8 +12,15 @@ import {
   DCA_TXCTRL_DESC_RRO_EN,
   DCA_TXCTRL_DESC_WRO_EN,
   QUEUE_PAIRS_MAX,
+  RSCCTL_MAXDESC_MASK,
+  RSCCTL_RSCEN,
   RXDCTL_ENABLE,
   RXDCTL_VME,
+  SRRCTL_BSIZEHDR_MASK,
+  SRRCTL_BSIZEPKT_MASK,
+  SRRCTL_DESCTYPE_MASK,
+  SRRCTL_DROP_EN,
+  SRRCTL_RDMTS_MASK,
   TXDCTL_ENABLE,
   TXDCTL_HTHRESH_MASK,
   TXDCTL_PTHRESH_MASK,
@@ -209,10 +216,15 @@ const receiveRows: readonly RegisterRow[] = [
     writeMask: 0xff00_aae0,
   }),
   row("VFRDH", VFRDH(0), "read-only", perQueue),
-  row("VFSRRCTL", VFSRRCTL(0), "plain", { ...receiveQueue, resetValue: 0x0402, writeMask: 0x1fc0_3f1f }),
+  row("VFSRRCTL", VFSRRCTL(0), "plain", {
+    ...receiveQueue,
+    // 2 KiB for the packet, 256 bytes for the header.
+    resetValue: 0x0402,
+    writeMask: SRRCTL_BSIZEPKT_MASK | SRRCTL_BSIZEHDR_MASK | SRRCTL_RDMTS_MASK | SRRCTL_DESCTYPE_MASK | SRRCTL_DROP_EN,
+  }),
   row("VFRDT", VFRDT(0), "plain", { ...perQueue, writeMask: 0xffff, effect: RegisterEffect.receiveTail }),
   row("VFRXDCTL", VFRXDCTL(0), "plain", { ...receiveQueue, writeMask: (RXDCTL_ENABLE | RXDCTL_VME) >>> 0 }),
-  row("VFRSCCTL", VFRSCCTL(0), "plain", { ...receiveQueue, writeMask: 0xd }),
+  row("VFRSCCTL", VFRSCCTL(0), "plain", { ...receiveQueue, writeMask: RSCCTL_RSCEN | RSCCTL_MAXDESC_MASK }),
 ];
 
 const transmitQueue: Extra = { ...perQueue, effect: RegisterEffect.transmitQueue };

@@ -54,7 +54,6 @@ export const VFMAILBOX = 0x02fc;
 export const VFMAILBOX_REQ = 0x01;
 export const VFMAILBOX_ACK = 0x02;
 export const VFMAILBOX_VFU = 0x04;
-export const VFMAILBOX_PFU = 0x08;
 export const VFMAILBOX_PFSTS = 0x10;
 export const VFMAILBOX_PFACK = 0x20;
 export const VFMAILBOX_RSTI = 0x40;
@@ -79,22 +78,17 @@ export const SRRCTL_BSIZEPKT_MASK = 0x0000_001f;
 export const SRRCTL_BSIZEPKT_UNIT_BYTES = 1024;
 /** Header buffer size in units of 64 bytes. */
 export const SRRCTL_BSIZEHDR_MASK = 0x0000_3f00;
-export const SRRCTL_BSIZEHDR_SHIFT = 8;
 export const SRRCTL_RDMTS_MASK = 0x01c0_0000;
 export const SRRCTL_DESCTYPE_MASK = 0x0e00_0000;
-export const SRRCTL_DESCTYPE_LEGACY = 0x0000_0000;
 export const SRRCTL_DESCTYPE_ADV_ONEBUF = 0x0200_0000;
-export const SRRCTL_DESCTYPE_HDR_SPLIT = 0x0400_0000;
-export const SRRCTL_DESCTYPE_HDR_SPLIT_ALWAYS = 0x0a00_0000;
 export const SRRCTL_DROP_EN = 0x1000_0000;
 export const VFRDT = (queue: number): number => 0x1018 + 0x40 * queue;
 export const VFRXDCTL = (queue: number): number => 0x1028 + 0x40 * queue;
 export const RXDCTL_ENABLE = 0x0200_0000;
 export const RXDCTL_VME = 0x4000_0000;
-export const RXDCTL_RLPML_MASK = 0x0000_3fff;
-export const RXDCTL_RLPML_EN = 0x0000_8000;
 export const VFRSCCTL = (queue: number): number => 0x102c + 0x40 * queue;
 export const RSCCTL_RSCEN = 0x0000_0001;
+export const RSCCTL_MAXDESC_MASK = 0x0000_000c;
 
 // Transmit. Queue q adds 0x40 * q.
 export const VFTDBAL = (queue: number): number => 0x2000 + 0x40 * queue;

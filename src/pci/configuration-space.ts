@@ -23,7 +23,7 @@ export const ConfigurationOffset = {
 
 export const COMMAND_MEMORY = 0x0002;
 export const COMMAND_BUS_MASTER = 0x0004;
-export const STATUS_CAPABILITIES = 0x0010;
+const STATUS_CAPABILITIES = 0x0010;
 
 /**
  * The bytes and their write mask. Accesses that are not naturally aligned, or leave the 4 KiB, are the guest's

@@ -39,7 +39,7 @@ export const downtimeParts = [
 export type DowntimePart = (typeof downtimeParts)[number];
 
 export interface RoundSummary {
-  /** 0 sends all of RAM. */
+  /** 1 sends all of RAM. */
   readonly round: number;
   readonly pages: number;
   readonly zeroPages: number;

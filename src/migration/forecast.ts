@@ -11,13 +11,17 @@ export class DowntimeForecast {
     this.#pageBytes = pageBytes;
   }
 
-  /** The last round that sent something counts: bandwidth changes. A round below 64 KiB says nothing about the rate. */
+  /**
+   * The last round that sent something counts: bandwidth changes. A round below 64 KiB says nearly nothing about the
+   * rate, and counts only while nothing better is known.
+   */
   observeRound(bytes: number, durationMs: number): void {
-    if (bytes >= 65_536 && durationMs > 0) this.#bytesPerMs = bytes / durationMs;
+    if (bytes === 0 || durationMs <= 0) return;
+    if (bytes >= 65_536 || this.#bytesPerMs === 0) this.#bytesPerMs = bytes / durationMs;
   }
 
   expectedDowntimeMs(pages: number): number {
-    if (this.#bytesPerMs === 0) return Infinity;
-    return FIXED_MS + (pages * this.#pageBytes) / this.#bytesPerMs;
+    if (pages > 0 && this.#bytesPerMs === 0) return Infinity;
+    return FIXED_MS + (pages === 0 ? 0 : (pages * this.#pageBytes) / this.#bytesPerMs);
   }
 }

@@ -9,7 +9,8 @@ import { pagesPerFrameMax, rangesPerFrameMax } from "./wire/frame.ts";
 
 /**
  * A page's bytes are copied out of guest memory when `memoryPage` is called, not when the message leaves: between the
- * two the device may write, and the order of reading is what a strategy is about.
+ * two the device may write, and the order of reading is what a strategy is about. Zero pages leave before the others,
+ * so a page is added once between two calls of `flush`.
  */
 export class PageSender implements PageTarget {
   /** Pages of the current round that went with bytes. */
@@ -18,8 +19,6 @@ export class PageSender implements PageTarget {
   zeroPages = 0;
   /** Page bytes of the current round, without headers. */
   bytes = 0;
-  /** Pages of the round before, zero pages included. */
-  pagesOfLastRound = 0;
 
   readonly #conversation: Conversation;
   readonly #memory: GuestMemory;
@@ -43,24 +42,14 @@ export class PageSender implements PageTarget {
     this.bytes = 0;
   }
 
-  endRound(): void {
-    this.pagesOfLastRound = this.pages + this.zeroPages;
-  }
-
   /** There is enough to send: call `flush` before adding much more. */
   get isFull(): boolean {
     return this.#sealed.length > 0 || this.#zeroRangeCount >= rangesPerFrameMax - 1;
   }
 
-  /** Adds a page as it is now. True when `flush` is due. */
-  memoryPage(page: number): boolean {
-    if (isZeroPage(this.#memory, page)) {
-      this.#addZero(page);
-      return this.isFull;
-    }
-    const start = page * this.#pageBytes;
-    this.#add(page, this.#memory.bytes(), start);
-    return this.isFull;
+  memoryPage(page: number): void {
+    if (isZeroPage(this.#memory, page)) this.#addZero(page);
+    else this.#add(page, this.#memory.bytes(), page * this.#pageBytes);
   }
 
   givenPage(page: number, bytes: Uint8Array): void {

@@ -1,5 +1,4 @@
 // Reads the receive rings for `cut-rings` and `drop-rings`, and composes the ring pages that the destination gets.
-import { assert } from "../base/assert.ts";
 import type { VfState } from "../nic/state.ts";
 import { cutRing } from "./cut.ts";
 import type { QueueCut } from "./events.ts";
@@ -33,22 +32,22 @@ export class RingCopy {
     this.#vm = vm;
   }
 
-  /** Notes where the rings are and how far the device was. `state` is of a time when the CPUs had paused. */
+  /**
+   * Notes where the rings are and how far the device was. `state` is of a time when the CPUs had paused. A ring whose
+   * registers are nonsense (the guest's mistake) is left alone: the device does not move in it.
+   */
   begin(state: VfState): void {
     this.#rings = [];
     this.#ring = 0;
     this.#halves = 0;
     for (let queue = 0; queue < this.#vm.vf.queuePairs; queue++) {
-      const ring = this.#vm.vf.rxRing(queue);
-      if (!ring.enabled || ring.descriptors === 0) continue;
-      this.#rings.push({
-        queue,
-        base: ring.base,
-        words: new Uint32Array(ring.descriptors * WORDS),
-        headAtPause: state.registers["VFRDH"]?.[queue] ?? 0,
-        tail: state.registers["VFRDT"]?.[queue] ?? 0,
-        frameInProgress: state.receive.queues[queue]?.frameInProgress ?? false,
-      });
+      const { enabled, descriptors, base } = this.#vm.vf.rxRing(queue);
+      const headAtPause = state.registers["VFRDH"]?.[queue] ?? 0;
+      const tail = state.registers["VFRDT"]?.[queue] ?? 0;
+      if (!enabled || headAtPause >= descriptors || tail >= descriptors) continue;
+      const words = new Uint32Array(descriptors * WORDS);
+      const frameInProgress = state.receive.queues[queue]?.frameInProgress ?? false;
+      this.#rings.push({ queue, base, words, headAtPause, tail, frameInProgress });
     }
   }
 
@@ -71,11 +70,17 @@ export class RingCopy {
 
   #readHalf(ring: CopiedRing, slot: number, upper: boolean): void {
     const word = slot * WORDS + (upper ? 2 : 0);
-    const address = this.#vm.translate(ring.base + word * 4);
+    const address = this.#memoryAddress(ring.base + word * 4, DESCRIPTOR_BYTES / 2);
     if (address < 0) return;
     const memory = this.#vm.machine.memory.words();
     ring.words[word] = memory[address >>> 2] ?? 0;
     ring.words[word + 1] = memory[(address >>> 2) + 1] ?? 0;
+  }
+
+  /** Where the guest put the descriptor, or -1 if that is not in its memory. */
+  #memoryAddress(iova: number, lengthBytes: number): number {
+    const address = this.#vm.translate(iova);
+    return address + lengthBytes <= this.#vm.machine.memory.sizeBytes ? address : -1;
   }
 
   /** After `step` returned false: cuts every ring that was read. */
@@ -103,12 +108,11 @@ export class RingCopy {
     for (const ring of this.#rings) {
       const bytes = new Uint8Array(ring.words.buffer);
       for (let offset = 0; offset < bytes.length; offset += DESCRIPTOR_BYTES) {
-        const address = this.#vm.translate(ring.base + offset);
+        const address = this.#memoryAddress(ring.base + offset, DESCRIPTOR_BYTES);
         if (address < 0) continue;
         const page = Math.floor(address / pageBytes);
         let content = composed.get(page);
         if (content === undefined) {
-          assert(page < memory.pages.count, `ring page ${page} is outside guest memory`);
           content = memory.bytes().slice(page * pageBytes, (page + 1) * pageBytes);
           composed.set(page, content);
         }

@@ -1,15 +1,17 @@
 // The source's side of a migration: rounds while the guest runs, the switchover, and the hand-over; or back to running.
-import { assert, unreachable } from "../base/assert.ts";
+import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { OperationError } from "../base/errors.ts";
-import { PageSet } from "../memory/page-set.ts";
-import { encodeVfState, VF_STATE_VERSION, type VfState } from "../nic/state.ts";
-import type { Command, PageSource, Strategy } from "../strategy/strategy.ts";
-import type { DowntimePart, MigrationEvent, MigrationEventSink, MigrationPhase, QueueCut } from "./events.ts";
+import { encodeVfState, VF_STATE_VERSION } from "../nic/state.ts";
+import type { Command, Strategy } from "../strategy/strategy.ts";
+import type { MigrationEvent, MigrationEventSink, MigrationPhase } from "./events.ts";
 import { PROGRAM, VF_MODEL } from "./identity.ts";
-import { DowntimeForecast } from "./forecast.ts";
+import { PageLogs } from "./page-logs.ts";
 import { PageSender } from "./page-sender.ts";
+import { PartTimer, partOfCommand } from "./part-timer.ts";
 import type { MigratableVm } from "./parts.ts";
+import { resumeState } from "./resume-state.ts";
+import { Rounds } from "./rounds.ts";
 import { Switchover } from "./switchover.ts";
 import { Conversation } from "./wire/conversation.ts";
 import { helloFrom } from "./wire/negotiate.ts";
@@ -69,34 +71,25 @@ class SourceMigration {
   readonly #options: SourceOptions;
   readonly #conversation: Conversation;
   readonly #sender: PageSender;
-  readonly #forecast: DowntimeForecast;
-  readonly #dirty: PageSet;
-  /** Everything taken out of the logs so far, for putting back. */
-  readonly #fetched: Record<"cpu-dirty" | "released" | "device-dirty", PageSet>;
-  #round = 0;
+  readonly #logs: PageLogs;
+  readonly #rounds: Rounds;
   #goSaid = false;
   #deviceTouched = false;
   #failure: OperationError | undefined;
 
   constructor(options: SourceOptions) {
-    const { memory } = options.vm.machine;
+    const { vm, strategy, transport } = options;
     this.#options = options;
     this.#conversation = new Conversation({
       role: "source",
-      transport: options.transport,
+      transport,
       onEnd: (error) => {
         this.#failure ??= error;
       },
     });
-    this.#sender = new PageSender(this.#conversation, memory);
-    this.#forecast = new DowntimeForecast(memory.pages.sizeBytes);
-    const { count } = memory.pages;
-    this.#dirty = new PageSet(count);
-    this.#fetched = {
-      "cpu-dirty": new PageSet(count),
-      released: new PageSet(count),
-      "device-dirty": new PageSet(count),
-    };
+    this.#sender = new PageSender(this.#conversation, vm.machine.memory);
+    this.#logs = new PageLogs(vm);
+    this.#rounds = new Rounds(vm, strategy, this.#logs);
   }
 
   async run(): Promise<SourceOutcome> {
@@ -144,148 +137,82 @@ class SourceMigration {
   }
 
   async #preCopy(): Promise<void> {
-    const { vm, strategy, limits } = this.#options;
-    vm.machine.cpuDirtyLog.start();
-    for (const source of strategy.preCopy) this.#fetch(source, new PageSet(this.#dirty.capacity));
-    this.#dirty.addAll();
+    const { limits } = this.#options;
+    const rounds = this.#rounds;
+    rounds.begin();
     for (;;) {
       await this.#sendRound();
-      if (this.#forecast.expectedDowntimeMs(this.#pagesAtSwitchover()) <= limits.downtimeLimitMs && this.#settled())
-        return;
-      if (this.#round < limits.roundsMax) continue;
+      if (rounds.isSettled && rounds.expectedDowntimeMs <= limits.downtimeLimitMs) return;
+      if (rounds.round < limits.roundsMax) continue;
       if (limits.ifNotConverging === "switch-over") return;
-      throw new OperationError({
-        code: "not-converging",
-        message: `After ${this.#round} rounds the guest still dirties memory faster than it can be sent.`,
-        advice: "Allow a longer downtime, more bandwidth or more rounds, or ask to switch over anyway.",
-        facts: {
-          rounds: this.#round,
-          dirtyPages: this.#dirty.size,
-          expectedDowntimeMs: Math.round(this.#forecast.expectedDowntimeMs(this.#pagesAtSwitchover())),
-          downtimeLimitMs: limits.downtimeLimitMs,
-        },
-      });
+      throw this.#notConverging();
     }
   }
 
-  /** At least one round of dirty pages, and another would not halve them: less downtime is not to be had. */
-  #settled(): boolean {
-    return this.#round >= 2 && this.#dirty.size * 2 > this.#sender.pagesOfLastRound;
-  }
-
-  async #sendRound(): Promise<void> {
-    const { vm, strategy, clock, yieldToGuest } = this.#options;
-    const startMs = clock.nowMs();
-    this.#round++;
-    this.#sender.beginRound(this.#round);
-    if (strategy.skipsMappedInPreCopy) this.#dirty.deleteSet(this.#sentAtSwitchover());
-    const sending = this.#dirty.clone();
-    const pagesTotal = sending.size;
-    this.#dirty.clear();
-    for (let page = sending.next(0); page >= 0; page = sending.next(page + 1)) {
-      const full = this.#sender.memoryPage(page);
-      if (!full) continue;
-      await this.#sender.flush();
-      this.#stopIfCancelled();
-      this.#emit({
-        kind: "round-progress",
-        round: this.#round,
-        pagesDone: this.#sender.pages + this.#sender.zeroPages,
-        pagesTotal,
-        bytes: this.#sender.bytes,
-      });
-      await yieldToGuest();
-    }
-    await this.#sender.flush();
-    await yieldToGuest();
-    for (const source of strategy.preCopy) this.#fetch(source, this.#dirty);
-    if (strategy.skipsMappedInPreCopy) this.#dirty.deleteSet(this.#sentAtSwitchover());
-    await this.#endRound(startMs, vm.machine.memory.pages.sizeBytes);
-  }
-
-  async #endRound(startMs: number, pageBytes: number): Promise<void> {
-    const sender = this.#sender;
-    const dirtyAfter = this.#dirty.size;
-    const { pages, zeroPages } = sender;
-    await this.#conversation.send({ kind: "round-end", round: this.#round, pages, zeroPages, dirtyAfter });
-    this.#stopIfCancelled();
-    const durationMs = this.#options.clock.nowMs() - startMs;
-    this.#forecast.observeRound(pages * pageBytes, durationMs);
-    sender.endRound();
-    this.#emit({
-      kind: "round",
-      summary: {
-        round: this.#round,
-        pages,
-        zeroPages,
-        bytes: sender.bytes,
-        durationMs,
-        dirtyAfter,
-        bytesPerSecond: (sender.bytes / Math.max(durationMs, 0.001)) * 1000,
-        expectedDowntimeMs: this.#forecast.expectedDowntimeMs(this.#pagesAtSwitchover()),
-      },
+  #notConverging(): OperationError {
+    const { round, dirtyPages, expectedDowntimeMs } = this.#rounds;
+    const { downtimeLimitMs } = this.#options.limits;
+    return new OperationError({
+      code: "not-converging",
+      message: `After ${round} rounds the guest still dirties memory faster than it can be sent.`,
+      advice: "Allow a longer downtime, more bandwidth or more rounds, or ask to switch over anyway.",
+      facts: { rounds: round, dirtyPages, expectedDowntimeMs: Math.round(expectedDowntimeMs), downtimeLimitMs },
     });
   }
 
-  #sentAtSwitchover(): PageSet {
-    const set = new PageSet(this.#dirty.capacity);
-    if (!this.#options.strategy.skipsMappedInPreCopy) return set;
-    this.#options.vm.tracker.mappedInto(set);
-    this.#options.vm.tracker.ringPagesInto(set);
-    return set;
-  }
-
-  #pagesAtSwitchover(): number {
-    return this.#dirty.size + this.#sentAtSwitchover().size;
-  }
-
-  #fetch(source: PageSource, into: PageSet): void {
-    const { machine, tracker, deviceLog } = this.#options.vm;
-    const set = new PageSet(this.#dirty.capacity);
-    switch (source) {
-      case "cpu-dirty":
-        machine.cpuDirtyLog.fetchAndClear(set);
-        break;
-      case "device-dirty":
-        deviceLog.fetchAndClear(set);
-        break;
-      case "released":
-        tracker.fetchReleased(set);
-        break;
-      case "mapped":
-      case "rings":
-        assert(false, `a strategy cannot fetch ${source} in pre-copy`);
-        break;
-      default:
-        unreachable(source);
+  async #sendRound(): Promise<void> {
+    const { clock, yieldToGuest } = this.#options;
+    const sender = this.#sender;
+    const startMs = clock.nowMs();
+    const sending = this.#rounds.nextRound();
+    const { round } = this.#rounds;
+    const pagesTotal = sending.size;
+    sender.beginRound(round);
+    for (let page = sending.next(0); page >= 0; page = sending.next(page + 1)) {
+      sender.memoryPage(page);
+      if (!sender.isFull) continue;
+      await sender.flush();
+      this.#stopIfCancelled();
+      const pagesDone = sender.pages + sender.zeroPages;
+      this.#emit({ kind: "round-progress", round, pagesDone, pagesTotal, bytes: sender.bytes });
+      await yieldToGuest();
     }
-    if (source === "cpu-dirty" || source === "device-dirty" || source === "released") this.#fetched[source].addSet(set);
-    into.addSet(set);
+    await sender.flush();
+    await yieldToGuest();
+    this.#stopIfCancelled();
+    await this.#endRound(startMs);
+  }
+
+  async #endRound(startMs: number): Promise<void> {
+    const { pages, zeroPages, bytes } = this.#sender;
+    const rounds = this.#rounds;
+    const durationMs = this.#options.clock.nowMs() - startMs;
+    rounds.endRound({ pages, zeroPages, bytes, durationMs });
+    const { round, dirtyPages: dirtyAfter, expectedDowntimeMs } = rounds;
+    await this.#conversation.send({ kind: "round-end", round, pages, zeroPages, dirtyAfter });
+    this.#stopIfCancelled();
+    const bytesPerSecond = (bytes / Math.max(durationMs, 0.001)) * 1000;
+    this.#emit({
+      kind: "round",
+      summary: { round, pages, zeroPages, bytes, durationMs, dirtyAfter, bytesPerSecond, expectedDowntimeMs },
+    });
   }
 
   async #switchOver(): Promise<void> {
-    const { vm, strategy, clock, betweenSteps, yieldToGuest } = this.#options;
+    const { vm, strategy, clock } = this.#options;
     this.#phase("switchover");
-    this.#round++;
-    this.#sender.beginRound(this.#round);
+    const round = this.#rounds.round + 1;
+    this.#sender.beginRound(round);
     this.#deviceTouched = true;
-    const switchover = new Switchover(strategy, vm, this.#dirty, this.#sender);
+    const parts = { vm, logs: this.#logs, owed: this.#rounds.owed(), target: this.#sender };
+    const switchover = new Switchover(strategy, parts);
     const timer = new PartTimer(clock, (part, durationMs) => this.#emit({ kind: "downtime-part", part, durationMs }));
     for (let command = switchover.command; command !== undefined; command = switchover.command) {
       timer.enter(partOfCommand(command));
-      const pausing = switchover.step();
-      if (pausing !== undefined) await pausing;
-      this.#afterStep(command, switchover);
-      betweenSteps?.();
-      if (this.#sender.isFull) {
-        await this.#sender.flush();
-        await yieldToGuest();
-      }
-      this.#throwIfFailed();
+      await this.#carryOut(command, switchover);
     }
-    await this.#sender.flush();
     const { pages, zeroPages } = this.#sender;
-    await this.#conversation.send({ kind: "round-end", round: this.#round, pages, zeroPages, dirtyAfter: 0 });
+    await this.#conversation.send({ kind: "round-end", round, pages, zeroPages, dirtyAfter: 0 });
     timer.enter("saveState");
     await this.#sendState(switchover);
     this.#phase("hand-over");
@@ -293,22 +220,36 @@ class SourceMigration {
     await this.#handOver(timer);
   }
 
-  #afterStep(command: Command, switchover: Switchover): void {
+  async #carryOut(command: Command, switchover: Switchover): Promise<void> {
+    const { betweenSteps, yieldToGuest } = this.#options;
+    while (switchover.command === command) {
+      const pausing = switchover.step();
+      if (pausing !== undefined) await pausing;
+      if (switchover.command !== command) this.#tellOf(command, switchover);
+      betweenSteps?.();
+      if (this.#sender.isFull) {
+        await this.#sender.flush();
+        await yieldToGuest();
+      }
+      this.#throwIfFailed();
+    }
+    // What is gathered together may leave in any order, so a page that two commands send must not be gathered twice.
+    await this.#sender.flush();
+    this.#throwIfFailed();
+  }
+
+  #tellOf(command: Command, switchover: Switchover): void {
     if (command.kind === "pause-vcpus") this.#emit({ kind: "vcpus-paused" });
     if (command.kind === "stop-device") this.#emit({ kind: "device-stopped" });
-    const over = switchover.command !== command;
-    if (over && (command.kind === "cut-rings" || command.kind === "drop-rings")) {
+    if (command.kind === "cut-rings" || command.kind === "drop-rings") {
       this.#emit({ kind: "cut", queues: switchover.cuts });
     }
-    this.#fetched["cpu-dirty"].addSet(switchover.fetchedCpuDirty);
-    this.#fetched.released.addSet(switchover.fetchedReleased);
-    this.#fetched["device-dirty"].addSet(switchover.fetchedDeviceDirty);
   }
 
   async #sendState(switchover: Switchover): Promise<void> {
     const { vm, strategy } = this.#options;
     assert(switchover.deviceState !== undefined, `strategy ${strategy.name} never saves the device`);
-    const state = withResume(switchover.deviceState, strategy, switchover.cuts);
+    const state = resumeState(switchover.deviceState, strategy.resume, switchover.cuts);
     const vfBytes = encodeVfState(state);
     const machineBytes = vm.machine.saveState();
     await this.#sendParts("vf-state", vfBytes);
@@ -359,9 +300,7 @@ class SourceMigration {
 
   async #resumeHere(): Promise<void> {
     const { vm } = this.#options;
-    vm.machine.cpuDirtyLog.putBack(this.#fetched["cpu-dirty"]);
-    vm.tracker.putBackReleased(this.#fetched.released);
-    vm.deviceLog.putBack(this.#fetched["device-dirty"]);
+    this.#logs.putBack();
     if (this.#deviceTouched) {
       vm.vf.start();
       await vm.machine.resume();
@@ -405,71 +344,3 @@ function cancelled(): OperationError {
 }
 
 type DistributiveOmit<T, Key extends PropertyKey> = T extends unknown ? Omit<T, Key> : never;
-
-/** The VF state the destination gets: saved registers, with the heads the strategy wants. */
-function withResume(saved: VfState, strategy: Strategy, cuts: readonly QueueCut[]): VfState {
-  switch (strategy.resume) {
-    case "as-saved":
-    case "start-over":
-      return saved;
-    case "head-from-cut":
-      return withHeads(saved, cuts);
-    default:
-      return unreachable(strategy.resume);
-  }
-}
-
-function withHeads(saved: VfState, cuts: readonly QueueCut[]): VfState {
-  const cutOf = (index: number): QueueCut | undefined => cuts.find((cut) => cut.queue === index);
-  const heads = (saved.registers["VFRDH"] ?? []).map((head, index) => cutOf(index)?.head ?? head);
-  const queues = saved.receive.queues.map((queue, index) => ({
-    ...queue,
-    frameInProgress: cutOf(index)?.frameInProgress ?? queue.frameInProgress,
-  }));
-  return { ...saved, registers: { ...saved.registers, VFRDH: heads }, receive: { ...saved.receive, queues } };
-}
-
-/** Which part of the downtime a command belongs to; undefined for what happens while the guest still runs. */
-function partOfCommand(command: Command): DowntimePart | undefined {
-  switch (command.kind) {
-    case "pause-vcpus":
-      return "pause";
-    case "cut-rings":
-    case "drop-rings":
-      return "rings";
-    case "copy":
-      return "pages";
-    case "save-device":
-      return "saveState";
-    case "stop-device":
-    case "stop-transmit":
-      return undefined;
-    default:
-      return unreachable(command);
-  }
-}
-
-/** Adds up time by part. A part that is entered again goes on where it was. */
-class PartTimer {
-  readonly #clock: Clock;
-  readonly #report: (part: DowntimePart, durationMs: number) => void;
-  #part: DowntimePart | undefined;
-  #sinceMs = 0;
-
-  constructor(clock: Clock, report: (part: DowntimePart, durationMs: number) => void) {
-    this.#clock = clock;
-    this.#report = report;
-  }
-
-  enter(part: DowntimePart | undefined): void {
-    if (part === this.#part) return;
-    this.leave();
-    this.#part = part;
-    this.#sinceMs = this.#clock.nowMs();
-  }
-
-  leave(): void {
-    if (this.#part !== undefined) this.#report(this.#part, this.#clock.nowMs() - this.#sinceMs);
-    this.#part = undefined;
-  }
-}

@@ -1,10 +1,10 @@
 // Carries out a strategy's switchover, one atomic step at a time, so that whoever calls decides what happens in between.
-import { assert } from "../base/assert.ts";
-import { unreachable } from "../base/assert.ts";
+import { assert, unreachable } from "../base/assert.ts";
 import { PageSet } from "../memory/page-set.ts";
 import type { VfState } from "../nic/state.ts";
 import type { Command, PageSource, Strategy } from "../strategy/strategy.ts";
 import type { QueueCut } from "./events.ts";
+import type { PageLogs } from "./page-logs.ts";
 import type { MigratableVm } from "./parts.ts";
 import { RingCopy } from "./ring-copy.ts";
 
@@ -26,35 +26,38 @@ export class Switchover {
   deviceState: VfState | undefined;
   /** One entry per enabled receive queue once the rings were cut or dropped. */
   readonly cuts: QueueCut[] = [];
-  /** Pages taken from the CPU's log, to be put back if the migration fails. */
-  readonly fetchedCpuDirty: PageSet;
-  readonly fetchedReleased: PageSet;
-  readonly fetchedDeviceDirty: PageSet;
-  pagesSent = 0;
 
   readonly #vm: MigratableVm;
+  readonly #logs: PageLogs;
   readonly #target: PageTarget;
   readonly #ringCopy: RingCopy;
-  readonly #extra: PageSet;
+  readonly #owed: PageSet;
   readonly #covered: PageSet;
   readonly #copying: PageSet;
+  #stateAtPause: VfState | undefined;
   #commandIndex = 0;
   #commandStarted = false;
   #nextPage = 0;
 
-  /** `extra` holds pages still owed from pre-copy; they are sent with the first `copy` command. */
-  constructor(strategy: Strategy, vm: MigratableVm, extra: PageSet, target: PageTarget) {
-    const { count } = vm.machine.memory.pages;
+  /** `owed` holds pages that pre-copy still owes; they are sent with the first `copy` command. */
+  constructor(
+    strategy: Strategy,
+    parts: {
+      readonly vm: MigratableVm;
+      readonly logs: PageLogs;
+      readonly owed: PageSet;
+      readonly target: PageTarget;
+    },
+  ) {
+    const { count } = parts.vm.machine.memory.pages;
     this.strategy = strategy;
-    this.#vm = vm;
-    this.#target = target;
-    this.#extra = extra;
-    this.#ringCopy = new RingCopy(vm);
+    this.#vm = parts.vm;
+    this.#logs = parts.logs;
+    this.#target = parts.target;
+    this.#owed = parts.owed;
+    this.#ringCopy = new RingCopy(parts.vm);
     this.#covered = new PageSet(count);
     this.#copying = new PageSet(count);
-    this.fetchedCpuDirty = new PageSet(count);
-    this.fetchedReleased = new PageSet(count);
-    this.fetchedDeviceDirty = new PageSet(count);
   }
 
   /** The command that the next step belongs to, or undefined when all are done. */
@@ -69,7 +72,7 @@ export class Switchover {
     switch (command.kind) {
       case "pause-vcpus":
         this.#finishCommand();
-        return this.#vm.machine.pause();
+        return this.#pause();
       case "stop-device":
         this.#vm.vf.stop();
         break;
@@ -80,14 +83,14 @@ export class Switchover {
         this.deviceState = this.#vm.vf.save();
         break;
       case "cut-rings":
-        if (!this.#commandStarted) this.#ringCopy.begin(this.#savedState());
+        if (!this.#commandStarted) this.#ringCopy.begin(this.#stateToCut());
         this.#commandStarted = true;
         if (this.#ringCopy.step()) return undefined;
         this.cuts.push(...this.#ringCopy.cut());
         this.#sendRings();
         break;
       case "drop-rings":
-        this.#ringCopy.begin(this.#savedState());
+        this.#ringCopy.begin(this.#stateToCut());
         this.cuts.push(...this.#ringCopy.drop());
         this.#sendRings();
         break;
@@ -109,59 +112,39 @@ export class Switchover {
     this.#nextPage = 0;
   }
 
-  #savedState(): VfState {
-    assert(this.deviceState !== undefined, "a strategy saves the device before it cuts or drops the rings");
-    return this.deviceState;
+  async #pause(): Promise<void> {
+    await this.#vm.machine.pause();
+    this.#stateAtPause = this.#vm.vf.save();
+  }
+
+  /**
+   * The cut begins where the device was at the pause, not where it was when it was saved: a frame that it began in
+   * between is nobody's business yet, and goes back as a whole if its end does not come along.
+   */
+  #stateToCut(): VfState {
+    const state = this.#stateAtPause ?? this.deviceState;
+    assert(state !== undefined, "a strategy pauses the CPUs or saves the device before it cuts or drops the rings");
+    return state;
   }
 
   #sendRings(): void {
     this.#ringCopy.forEachPage((page, bytes) => {
       this.#covered.add(page);
       this.#target.givenPage(page, bytes);
-      this.pagesSent++;
     });
   }
 
   #gather(sources: readonly PageSource[]): void {
     this.#copying.clear();
-    this.#extra.drainInto(this.#copying);
-    for (const source of sources) this.#gatherFrom(source);
+    this.#owed.drainInto(this.#copying);
+    for (const source of sources) this.#logs.gather(source, this.#copying);
     this.#copying.deleteSet(this.#covered);
-  }
-
-  #gatherFrom(source: PageSource): void {
-    const { machine, tracker, deviceLog } = this.#vm;
-    const fetched = new PageSet(this.#copying.capacity);
-    switch (source) {
-      case "cpu-dirty":
-        machine.cpuDirtyLog.fetchAndClear(fetched);
-        this.fetchedCpuDirty.addSet(fetched);
-        break;
-      case "device-dirty":
-        deviceLog.fetchAndClear(fetched);
-        this.fetchedDeviceDirty.addSet(fetched);
-        break;
-      case "released":
-        tracker.fetchReleased(fetched);
-        this.fetchedReleased.addSet(fetched);
-        break;
-      case "mapped":
-        tracker.mappedInto(fetched);
-        break;
-      case "rings":
-        tracker.ringPagesInto(fetched);
-        break;
-      default:
-        unreachable(source);
-    }
-    this.#copying.addSet(fetched);
   }
 
   #copyOnePage(): boolean {
     const page = this.#copying.next(this.#nextPage);
     if (page < 0) return false;
     this.#target.memoryPage(page);
-    this.pagesSent++;
     this.#nextPage = page + 1;
     return true;
   }

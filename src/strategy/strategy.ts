@@ -1,15 +1,19 @@
 // What a strategy is: pure data that says what to copy when, what to stop when, and how the VF comes back.
 import type { MachineKind } from "../machine/machine.ts";
 
-/** Where the engine learns that a page has to be sent (again). */
-export type PageSource =
+/** What happened to pages since it was last asked; asking clears it. */
+export type PageLog =
   /** The CPU's dirty log. */
   | "cpu-dirty"
   /** The device's dirty log (VFIO DMA logging). */
   | "device-dirty"
   /** Pages the tracker saw the device give up since last asked. */
-  | "released"
-  /** Pages the device may write now; asked for at switchover only. */
+  | "released";
+
+/** Where the engine learns that a page has to be sent (again). */
+export type PageSource =
+  | PageLog
+  /** Pages the device may write now. */
   | "mapped"
   /** Pages of all descriptor rings and head write-backs, as plain pages. */
   | "rings";
@@ -66,7 +70,7 @@ export interface Strategy {
   readonly needs: readonly Need[];
   readonly machines: readonly MachineKind[];
   /** What goes into each pre-copy round after the first; the first sends all of RAM. */
-  readonly preCopy: readonly PageSource[];
+  readonly preCopy: readonly PageLog[];
   /** Mapped and ring pages are left out of pre-copy because the switchover sends them in any case. */
   readonly skipsMappedInPreCopy: boolean;
   readonly switchover: readonly Command[];

@@ -10,6 +10,8 @@ export interface CablePortOptions {
   readonly fabric: EthernetSwitch;
   readonly name: string;
   readonly filter?: (frame: Uint8Array) => boolean;
+  /** What goes over the cable in place of a frame. */
+  readonly trim?: (frame: Uint8Array) => Uint8Array;
   /** Frames came in: the fabric has work to do. */
   readonly onBatchEnd: () => void;
   readonly onPlugged: () => void;
@@ -31,7 +33,7 @@ export class CablePort {
   constructor(options: CablePortOptions) {
     this.#options = options;
     const accept = (frame: Uint8Array): "queued" | "refused" =>
-      this.#cable?.send(frame) === true ? "queued" : "refused";
+      this.#cable?.send(options.trim?.(frame) ?? frame) === true ? "queued" : "refused";
     const { filter } = options;
     const sink = { accept };
     this.port = options.fabric.addPort({ name: options.name, sink, ...(filter === undefined ? {} : { filter }) });

@@ -7,8 +7,8 @@ import { Peer } from "../network/peer.ts";
 import { networkPlan } from "../network/plan.ts";
 import { EthernetSwitch } from "../network/switch.ts";
 import type { LinkSettings } from "../network/wire.ts";
-import { gatewayFilter } from "../network/uplink-filter.ts";
-import { CablePort } from "./cable-port.ts";
+import { gatewayFilter, withoutPadding } from "../network/uplink-filter.ts";
+import { CablePort, type CablePortOptions } from "./cable-port.ts";
 import { CaptureFile, type CaptureSummary } from "./capture-file.ts";
 import { PEER_PORT, UPLINK_PORT, type FabricCounters, type FabricEvent } from "./fabric-messages.ts";
 import { startPasst } from "./passt.ts";
@@ -58,7 +58,10 @@ export class FabricServer {
     });
     this.peer = new Peer({ clock, station: { mac, ip }, send: (frame) => peerPort.receive(frame) });
     peerPort.setUp(true);
-    this.#uplink = this.#cablePort(UPLINK_PORT, gatewayFilter({ mac: gatewayMac, ip: gatewayIp }));
+    this.#uplink = this.#cablePort(UPLINK_PORT, {
+      filter: gatewayFilter({ mac: gatewayMac, ip: gatewayIp }),
+      trim: withoutPadding,
+    });
   }
 
   /** Adds a port where one host at a time can plug in. Rejects with `socket-path-unusable`, or `port-exists`. */
@@ -177,12 +180,12 @@ export class FabricServer {
     await this.stopCapture();
   }
 
-  #cablePort(name: string, filter?: (frame: Uint8Array) => boolean): CablePort {
+  #cablePort(name: string, uplink: Pick<CablePortOptions, "filter" | "trim"> = {}): CablePort {
     const { clock, onEvent } = this.#options;
     return new CablePort({
       fabric: this.#switch,
       name,
-      ...(filter === undefined ? {} : { filter }),
+      ...uplink,
       onBatchEnd: () => this.pump(),
       onPlugged: () => onEvent({ kind: "plugged", port: name, atMs: clock.nowMs() }),
       onUnplugged: (error) => {

@@ -30,13 +30,18 @@ export interface Traffic {
 
 /** A ping every so often, small; and for `echo` a stream of large ones whose payloads are compared. */
 const PING = { name: "ping", intervalMs: 10, payloadBytes: 56 };
-const ECHO = { name: "echo", intervalMs: 1, payloadBytes: 1400 };
+const ECHO = { name: "echo", intervalMs: 4, payloadBytes: 1400 };
 /** Pings are watched this long on the destination. */
 const WATCH_MS = 1000;
 const PING_TIMEOUT_MS = 1000;
 /** The download is well under way before the move, and goes on for a while after it. */
-const BYTES_BEFORE_MOVE = 2 << 20;
-const BYTES_AFTER_MOVE = 2 << 20;
+const BYTES_BEFORE_MOVE = 3 << 19;
+const BYTES_AFTER_MOVE = 3 << 19;
+/**
+ * What the emulated CPU can take in. A faster server would only fill the buffers between them, some megabytes in the
+ * kernel and in passt, which the guest would still have to drain after the move.
+ */
+const BYTES_PER_SECOND_MAX = 3 << 19;
 const DOWNLOAD_START_TIMEOUT_MS = 20_000;
 /** A guest whose queue hangs never ends its download; this is how long it is given. */
 const DOWNLOAD_END_TIMEOUT_MS = 20_000;
@@ -79,7 +84,7 @@ class GuestTraffic implements Traffic {
     await fabric.call("connectPasst", { program: passt });
     this.#http = await startHttpSource(hostClock);
     const minBytes = BYTES_BEFORE_MOVE + BYTES_AFTER_MOVE;
-    this.#download = this.#http.offer({ name: "stream", seed: random.u32(), minBytes });
+    this.#download = this.#http.offer({ name: "stream", seed: random.u32(), minBytes, bytesPerSecondMax: BYTES_PER_SECOND_MAX });
     const url = `http://${formatIpv4(networkPlan.gatewayIp)}:${this.#http.port}${this.#download.path}`;
     const command = `(wget -q -O - ${url} | sha256sum > ${SUM_FILE}.part; mv ${SUM_FILE}.part ${SUM_FILE}) >/dev/null 2>&1 &`;
     await runInGuest({ command, timeoutMs: COMMAND_TIMEOUT_MS });

@@ -10,7 +10,7 @@ import { SerialConsole } from "./console.ts";
 import { ShadowCompareDirtyLog, WasmCpuDirtyLog } from "./cpu-dirty-log.ts";
 import { createEmulator, type EmulatorOptions, type PcEmulator } from "./emulator.ts";
 import { PcInterrupts } from "./interrupts.ts";
-import { restoreMachineState, saveMachineState, type Hash32 } from "./machine-state.ts";
+import { restoreMachineState, saveMachineState, type Hash32, type StateContext } from "./machine-state.ts";
 import { PcMemory } from "./memory.ts";
 import { PciSlot } from "./pci-slot.ts";
 import { clearEmptyBars, mendHotPlug, protectBiosShadow } from "./platform.ts";
@@ -54,7 +54,7 @@ export class PcMachine implements Machine {
   readonly #core: V86Core;
   readonly #cpu: V86Cpu;
   readonly #slot: PciSlot;
-  readonly #hash: Hash32;
+  readonly #stateContext: StateContext;
   readonly #onFailure: ((error: unknown) => void) | undefined;
   #isPaused = true;
   #isInsideTick = false;
@@ -71,7 +71,7 @@ export class PcMachine implements Machine {
     const { options, clock } = parts;
     this.#core = emulator.v86;
     this.#cpu = emulator.v86.cpu;
-    this.#hash = parts.hash;
+    this.#stateContext = { cpu: this.#cpu, clock, hash: parts.hash };
     this.#onFailure = options.onFailure;
     this.#hasBoot = options.boot !== undefined;
     this.clock = clock;
@@ -152,12 +152,21 @@ export class PcMachine implements Machine {
 
   saveState(): Uint8Array<ArrayBuffer> {
     this.#assertStill();
-    return saveMachineState({ cpu: this.#cpu, clock: this.clock, hash: this.#hash }, this.console);
+    return saveMachineState(this.#stateContext, this.console);
+  }
+
+  /**
+   * Runs the code that saves a few times, so that the host has compiled it when it counts: the first run takes 4 ms, the
+   * later ones less than 1. The guest need not be paused, but an instruction must not be under way.
+   */
+  rehearseSave(): void {
+    assert(!this.#isInsideTick, "the machine's state is taken in the middle of an instruction");
+    for (let i = 0; i < rehearsals; i++) saveMachineState(this.#stateContext, this.console);
   }
 
   restoreState(state: Uint8Array): void {
     this.#assertStill();
-    restoreMachineState({ cpu: this.#cpu, clock: this.clock, hash: this.#hash }, this.console, state);
+    restoreMachineState(this.#stateContext, this.console, state);
   }
 
   /**
@@ -166,7 +175,7 @@ export class PcMachine implements Machine {
    */
   prepareRestore(): void {
     this.zeroMemory();
-    for (let i = 0; i < warmUpRounds; i++) this.restoreState(this.saveState());
+    for (let i = 0; i < rehearsals; i++) this.restoreState(this.saveState());
   }
 
   /** RAM of a machine that has not run and does not boot is zero but for the BIOS; after this it is zero. */
@@ -231,5 +240,5 @@ export class PcMachine implements Machine {
   }
 }
 
-/** Rounds after which the host's compiler has had its say on the code that loads a state. */
-const warmUpRounds = 3;
+/** Rounds after which the host's compiler has had its say. */
+const rehearsals = 3;

@@ -1,0 +1,102 @@
+// Frames that prove themselves: flow, sequence number and a payload that follows from both and a seed.
+import { readU16, readU32, writeU16, writeU32 } from "../../network/ethernet.ts";
+import { internetChecksum, IPV4_HEADER_BYTES } from "../../network/ipv4.ts";
+
+/** Ethernet, IPv4 and UDP headers: what the driver copies of a long frame (eth_get_headlen). */
+export const HEADERS_BYTES = 42;
+export const IP_OFFSET = 14;
+export const UDP_OFFSET = IP_OFFSET + IPV4_HEADER_BYTES;
+export const UDP_CHECKSUM_OFFSET = UDP_OFFSET + 6;
+const SEQUENCE_OFFSET = HEADERS_BYTES;
+const PAYLOAD_OFFSET = SEQUENCE_OFFSET + 4;
+/** The shortest frame on a wire, without FCS: nothing is padded, so that every byte can be checked. */
+export const PROVEN_FRAME_BYTES_MIN = 60;
+
+const ETHERTYPE_IPV4 = 0x0800;
+const PROTOCOL_UDP = 17;
+const PORT = 9;
+
+export interface ProvenFrame {
+  /** Tells streams apart; each is in order in itself, and its number picks the receive queue. 0 to 255. */
+  readonly flow: number;
+  /** 32 bits. */
+  readonly sequence: number;
+}
+
+/** Who sends to whom: six bytes each. */
+export interface Stations {
+  readonly destination: Uint8Array;
+  readonly source: Uint8Array;
+}
+
+/** Fills all of `target` with the frame; its length is the frame's. */
+export function composeFrame(target: Uint8Array, stations: Stations, frame: ProvenFrame, seed: number): void {
+  target.set(stations.destination, 0);
+  target.set(stations.source, 6);
+  writeU16(target, 12, ETHERTYPE_IPV4);
+  target.fill(0, IP_OFFSET, HEADERS_BYTES);
+  target[IP_OFFSET] = 0x45;
+  writeU16(target, IP_OFFSET + 2, target.length - IP_OFFSET);
+  target[IP_OFFSET + 8] = 64;
+  target[IP_OFFSET + 9] = PROTOCOL_UDP;
+  writeU32(target, IP_OFFSET + 12, (0x0a01_0000 | frame.flow) >>> 0);
+  writeU32(target, IP_OFFSET + 16, 0x0a00_0001);
+  writeU16(target, IP_OFFSET + 10, internetChecksum(target, IP_OFFSET, UDP_OFFSET));
+  writeU16(target, UDP_OFFSET, PORT);
+  writeU16(target, UDP_OFFSET + 2, PORT);
+  writeU16(target, UDP_OFFSET + 4, target.length - UDP_OFFSET);
+  writeU32(target, SEQUENCE_OFFSET, frame.sequence);
+  forEachPayloadByte(frame, seed, target.length, (at, byte) => {
+    target[at] = byte;
+    return true;
+  });
+}
+
+/**
+ * Reads a frame and checks every byte of it but the addresses and the checksums. Undefined if a single one is not what
+ * the frame's own numbers make it.
+ */
+export function readFrame(bytes: Uint8Array, seed: number): ProvenFrame | undefined {
+  if (bytes.length < PROVEN_FRAME_BYTES_MIN || readU16(bytes, 12) !== ETHERTYPE_IPV4) return undefined;
+  if (bytes[IP_OFFSET] !== 0x45 || bytes[IP_OFFSET + 9] !== PROTOCOL_UDP) return undefined;
+  if (readU16(bytes, IP_OFFSET + 2) !== bytes.length - IP_OFFSET) return undefined;
+  if (readU32(bytes, IP_OFFSET + 16) !== 0x0a00_0001 || readU32(bytes, UDP_OFFSET) !== (PORT << 16) + PORT) {
+    return undefined;
+  }
+  const source = readU32(bytes, IP_OFFSET + 12);
+  const frame = { flow: source & 0xff, sequence: readU32(bytes, SEQUENCE_OFFSET) };
+  if (source >>> 8 !== 0x0a_0100) return undefined;
+  const isWhole = forEachPayloadByte(frame, seed, bytes.length, (at, byte) => bytes[at] === byte);
+  return isWhole ? frame : undefined;
+}
+
+/** Whether both checksums are right, which is for the device to see to in frames that the guest sends. */
+export function hasRightChecksums(bytes: Uint8Array): boolean {
+  if (internetChecksum(bytes, IP_OFFSET, UDP_OFFSET) !== 0) return false;
+  const sum = (~internetChecksum(bytes, UDP_OFFSET, bytes.length) & 0xffff) + pseudoHeaderSum(bytes);
+  return ((sum & 0xffff) + (sum >>> 16)) % 0xffff === 0;
+}
+
+/** The sum of the pseudo header, which a driver leaves in the checksum field for the device (CHECKSUM_PARTIAL). */
+export function pseudoHeaderSum(bytes: Uint8Array): number {
+  const addresses = ~internetChecksum(bytes, IP_OFFSET + 12, UDP_OFFSET) & 0xffff;
+  const sum = addresses + PROTOCOL_UDP + (bytes.length - UDP_OFFSET);
+  return (sum & 0xffff) + (sum >>> 16);
+}
+
+/** Visits the payload until the visitor says no; whether it never did. */
+function forEachPayloadByte(
+  { flow, sequence }: ProvenFrame,
+  seed: number,
+  length: number,
+  visit: (at: number, byte: number) => boolean,
+): boolean {
+  let state = (Math.imul(seed ^ 0x9e37_79b9, 0x85eb_ca6b) ^ Math.imul(sequence + 1, 0xc2b2_ae35) ^ (flow << 24)) | 1;
+  for (let at = PAYLOAD_OFFSET; at < length; at++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    if (!visit(at, state & 0xff)) return false;
+  }
+  return true;
+}

@@ -1,0 +1,114 @@
+// What the model guest is made of, and where its rings, its application and its page pool lie in memory.
+import { assert } from "../../base/assert.ts";
+import type { PageGeometry } from "../../memory/geometry.ts";
+import { DESCRIPTOR_BYTES } from "../../nic/descriptors.ts";
+import { SRRCTL_BSIZEPKT_UNIT_BYTES } from "../../nic/registers.ts";
+import { HEADERS_BYTES } from "./frames.ts";
+
+export interface ModelOptions {
+  /** Queue pairs, each with an interrupt vector of its own: 1 or 2. Default 1. */
+  readonly queuePairs?: number;
+  /** Multiples of 8. Defaults 64 and 64. */
+  readonly receiveDescriptors?: number;
+  readonly transmitDescriptors?: number;
+  /** 2: a page has two halves that take turns, as in ixgbevf. 1: a buffer is a page. Default 2. */
+  readonly buffersPerPage?: 1 | 2;
+  /** Unit of SRRCTL.BSIZEPKT; see ReceiveOptions of the VF. */
+  readonly bufferUnitBytes?: number;
+  /** Descriptors posted at once (IXGBEVF_RX_BUFFER_WRITE). Default 16. */
+  readonly refillBatch?: number;
+  /** Frames a poll takes from a queue (NAPI_POLL_WEIGHT). Default 64. */
+  readonly pollBudget?: number;
+  /** A frame up to this long is copied whole, of a longer one its headers (IXGBEVF_RX_HDR_SIZE). Default 256. */
+  readonly headerBytes?: number;
+  /** Every so many frames the driver asks for a completion (RS). ixgbevf asks each time; default 1. */
+  readonly transmitReportEvery?: number;
+  /** Every so many frames the driver writes its context descriptor again. Default 4. */
+  readonly transmitContextEvery?: number;
+  /** Most frames the socket holds; beyond it they are dropped, as a full receive buffer drops them. Default 32. */
+  readonly socketFrames?: number;
+  /** Pages that the application writes all over. Default 8. */
+  readonly applicationPages?: number;
+  /** Bytes of each frame the application sends, at most a page. */
+  readonly sentFrameBytes?: number;
+  /** Of the payloads. */
+  readonly seed?: number;
+}
+
+/** Rings start on a multiple of this: VFRDBAL has no lower bits. */
+const RING_ALIGNMENT_BYTES = 128;
+/** Two areas for rings: a driver that opens its rings anew takes the other one. */
+export const RING_AREAS = 2;
+
+export interface Layout extends Required<ModelOptions> {
+  readonly pages: PageGeometry;
+  readonly bufferBytes: number;
+  /** Address of a ring's descriptor 0. */
+  receiveRing(area: number, queue: number): number;
+  transmitRing(area: number, queue: number): number;
+  readonly applicationStart: number;
+  readonly applicationBytes: number;
+  /** Page numbers from here on are the allocator's. */
+  readonly poolFirst: number;
+}
+
+const defaults = {
+  queuePairs: 1,
+  receiveDescriptors: 64,
+  transmitDescriptors: 64,
+  buffersPerPage: 2,
+  bufferUnitBytes: SRRCTL_BSIZEPKT_UNIT_BYTES,
+  refillBatch: 16,
+  pollBudget: 64,
+  headerBytes: 256,
+  transmitReportEvery: 1,
+  transmitContextEvery: 4,
+  socketFrames: 32,
+  applicationPages: 8,
+  sentFrameBytes: 60,
+  seed: 1,
+} as const satisfies Required<ModelOptions>;
+
+/**
+ * Page 0 is never used. Rings lie one behind the other, so that on large pages they share pages with each other and with
+ * the application's first bytes.
+ */
+export function layOut(pages: PageGeometry, options: ModelOptions): Layout {
+  const chosen: Required<ModelOptions> = { ...defaults, ...options };
+  const { queuePairs, receiveDescriptors, transmitDescriptors, buffersPerPage } = chosen;
+  const bufferBytes = pages.sizeBytes / buffersPerPage;
+  const receiveBytes = aligned(receiveDescriptors * DESCRIPTOR_BYTES, RING_ALIGNMENT_BYTES);
+  const transmitBytes = aligned(transmitDescriptors * DESCRIPTOR_BYTES, RING_ALIGNMENT_BYTES);
+  const areaBytes = queuePairs * (receiveBytes + transmitBytes);
+  const ringStart = aligned(pages.sizeBytes, RING_ALIGNMENT_BYTES);
+  const applicationStart = ringStart + RING_AREAS * areaBytes;
+  const applicationBytes = chosen.applicationPages * pages.sizeBytes;
+  const poolFirst = Math.ceil((applicationStart + applicationBytes) / pages.sizeBytes);
+  const layout: Layout = {
+    ...chosen,
+    pages,
+    bufferBytes,
+    receiveRing: (area, queue) => ringStart + area * areaBytes + queue * (receiveBytes + transmitBytes),
+    transmitRing: (area, queue) => layout.receiveRing(area, queue) + receiveBytes,
+    applicationStart,
+    applicationBytes,
+    poolFirst,
+  };
+  checkLayout(layout);
+  return layout;
+}
+
+function checkLayout(layout: Layout): void {
+  const { pages, poolFirst, queuePairs, receiveDescriptors, transmitDescriptors, bufferBytes } = layout;
+  assert(queuePairs === 1 || queuePairs === 2, `${queuePairs} queue pairs`);
+  assert(receiveDescriptors % 8 === 0 && transmitDescriptors % 8 === 0, "rings are multiples of 8 descriptors");
+  assert(bufferBytes % layout.bufferUnitBytes === 0, `buffers of ${bufferBytes} bytes`);
+  assert(layout.sentFrameBytes <= pages.sizeBytes, "a sent frame fits a page");
+  assert(Math.min(layout.headerBytes, HEADERS_BYTES) <= pages.sizeBytes, "copied headers fit a page");
+  const needed = queuePairs * (receiveDescriptors + transmitDescriptors) + 2 * layout.socketFrames;
+  assert(pages.count - poolFirst >= needed, `${pages.count} pages are too few: the pool needs ${needed}`);
+}
+
+function aligned(bytes: number, alignment: number): number {
+  return Math.ceil(bytes / alignment) * alignment;
+}

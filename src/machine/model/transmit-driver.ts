@@ -1,0 +1,169 @@
+// The guest's transmit rings, after ixgbevf: frames in one or two descriptors, context descriptors, cleaning on DD.
+import type { RegisterAccess } from "../../nic/guest-driver.ts";
+import {
+  DESCRIPTOR_BYTES,
+  TXC_L4LEN_SHIFT,
+  TXC_L4T_UDP,
+  TXC_MACLEN_SHIFT,
+  TXC_TUCMD_IPV4,
+  TXD_CMD_DEXT,
+  TXD_CMD_EOP,
+  TXD_CMD_RS,
+  TXD_DTYP_CONTEXT,
+  TXD_DTYP_DATA,
+  TXD_IDX_SHIFT,
+  TXD_PAYLEN_SHIFT,
+  TXD_POPTS_IXSM,
+  TXD_POPTS_TXSM,
+  TXD_STAT_DD,
+} from "../../nic/descriptors.ts";
+import {
+  DCA_TXCTRL_DESC_RRO_EN,
+  TXDCTL_ENABLE,
+  TXDCTL_SWFLSH,
+  TXDCTL_WTHRESH_SHIFT,
+  VFDCA_TXCTRL,
+  VFTDBAH,
+  VFTDBAL,
+  VFTDH,
+  VFTDLEN,
+  VFTDT,
+  VFTDWBAH,
+  VFTDWBAL,
+  VFTXDCTL,
+} from "../../nic/registers.ts";
+import type { CpuMemory } from "./cpu-memory.ts";
+import { HEADERS_BYTES, IP_OFFSET, UDP_OFFSET } from "./frames.ts";
+import type { Layout } from "./layout.ts";
+import type { PageAllocator } from "./page-allocator.ts";
+import { guestExpects } from "./panic.ts";
+import { emptyTransmitQueue, type ModelState, type TransmitQueue } from "./state.ts";
+
+/** A frame needs at most a context and two data descriptors. */
+const DESCRIPTORS_PER_FRAME_MAX = 3;
+const WTHRESH = 8;
+const STATUS_WORD_OFFSET = 12;
+const CONTEXT_SLOT = 1;
+const UDP_HEADER_BYTES = 8;
+
+export interface TransmitDriverParts {
+  readonly state: () => ModelState;
+  readonly layout: Layout;
+  readonly memory: CpuMemory;
+  readonly pages: PageAllocator;
+  readonly registers: RegisterAccess;
+}
+
+export class TransmitDriver {
+  readonly #parts: TransmitDriverParts;
+
+  constructor(parts: TransmitDriverParts) {
+    this.#parts = parts;
+  }
+
+  #queue(queue: number): TransmitQueue {
+    const found = this.#parts.state().driver.transmit[queue];
+    guestExpects(found !== undefined, `there is no transmit queue ${queue}`);
+    return found;
+  }
+
+  #descriptor(queue: number, slot: number): number {
+    const { state, layout } = this.#parts;
+    return layout.transmitRing(state().driver.ringArea, queue) + slot * DESCRIPTOR_BYTES;
+  }
+
+  #after(slot: number): number {
+    return slot + 1 === this.#parts.layout.transmitDescriptors ? 0 : slot + 1;
+  }
+
+  disable(queue: number): void {
+    this.#parts.registers.write(VFTXDCTL(queue), TXDCTL_SWFLSH);
+  }
+
+  /** ixgbevf_configure_tx_ring. */
+  open(queue: number): void {
+    const { state, layout, registers } = this.#parts;
+    registers.write(VFTXDCTL(queue), TXDCTL_SWFLSH);
+    registers.write(VFTDBAL(queue), layout.transmitRing(state().driver.ringArea, queue));
+    registers.write(VFTDBAH(queue), 0);
+    registers.write(VFTDLEN(queue), layout.transmitDescriptors * DESCRIPTOR_BYTES);
+    registers.write(VFTDWBAH(queue), 0);
+    registers.write(VFTDWBAL(queue), 0);
+    registers.write(VFDCA_TXCTRL(queue), DCA_TXCTRL_DESC_RRO_EN);
+    registers.write(VFTDH(queue), 0);
+    registers.write(VFTDT(queue), 0);
+    state().driver.transmit[queue] = emptyTransmitQueue();
+    registers.write(VFTXDCTL(queue), TXDCTL_ENABLE | (WTHRESH << TXDCTL_WTHRESH_SHIFT) | (1 << 8) | 32);
+  }
+
+  /** ixgbevf_clean_tx_ring: what was not sent is lost. */
+  free(queue: number): void {
+    const { pages } = this.#parts;
+    const ring = this.#queue(queue);
+    for (const page of [...ring.reports.flatMap((report) => report.pages), ...ring.unreported]) pages.release(page);
+    this.#parts.state().driver.transmit[queue] = emptyTransmitQueue();
+  }
+
+  hasRoom(queue: number): boolean {
+    const { nextToUse, nextToClean } = this.#queue(queue);
+    const count = this.#parts.layout.transmitDescriptors;
+    return (nextToClean - nextToUse - 1 + count) % count >= DESCRIPTORS_PER_FRAME_MAX;
+  }
+
+  /** Writes the descriptors of the frame in a page, headers and payload apart for every other one. */
+  post(queue: number, page: number, bytes: number): void {
+    const { layout, pages } = this.#parts;
+    const ring = this.#queue(queue);
+    if (ring.framesSinceContext % layout.transmitContextEvery === 0) this.#putContext(queue, ring);
+    ring.framesSinceContext++;
+    ring.framesSinceReport++;
+    const isReported = ring.framesSinceReport >= layout.transmitReportEvery;
+    const start = pages.address(page);
+    const isSplit = ring.framesSinceContext % 2 === 0;
+    const options =
+      ((bytes << TXD_PAYLEN_SHIFT) | TXD_POPTS_IXSM | TXD_POPTS_TXSM | (CONTEXT_SLOT << TXD_IDX_SHIFT)) >>> 0;
+    const data = TXD_CMD_DEXT | TXD_DTYP_DATA;
+    const last = data | TXD_CMD_EOP | (isReported ? TXD_CMD_RS : 0);
+    if (isSplit) this.#put(queue, ring, [start, 0, data | HEADERS_BYTES, options]);
+    const headBytes = isSplit ? HEADERS_BYTES : 0;
+    const slot = ring.nextToUse;
+    this.#put(queue, ring, [start + headBytes, 0, last | (bytes - headBytes), options]);
+    ring.unreported.push(page);
+    if (!isReported) return;
+    ring.reports.push({ slot, pages: ring.unreported });
+    ring.unreported = [];
+    ring.framesSinceReport = 0;
+  }
+
+  #putContext(queue: number, ring: TransmitQueue): void {
+    const lengths = (IP_OFFSET << TXC_MACLEN_SHIFT) | (UDP_OFFSET - IP_OFFSET);
+    const type = TXD_CMD_DEXT | TXD_DTYP_CONTEXT | TXC_TUCMD_IPV4 | TXC_L4T_UDP;
+    const layer4 = (UDP_HEADER_BYTES << TXC_L4LEN_SHIFT) | (CONTEXT_SLOT << TXD_IDX_SHIFT);
+    this.#put(queue, ring, [lengths, 0, type, layer4]);
+  }
+
+  #put(queue: number, ring: TransmitQueue, words: readonly number[]): void {
+    const descriptor = this.#descriptor(queue, ring.nextToUse);
+    for (const [i, word] of words.entries()) this.#parts.memory.setWord(descriptor + 4 * i, word);
+    ring.nextToUse = this.#after(ring.nextToUse);
+  }
+
+  publish(queue: number): void {
+    this.#parts.registers.write(VFTDT(queue), this.#queue(queue).nextToUse);
+  }
+
+  /** One turn of ixgbevf_clean_tx_irq. False when the oldest report has not come. */
+  clean(queue: number): boolean {
+    const { memory, pages, state } = this.#parts;
+    const ring = this.#queue(queue);
+    const [oldest] = ring.reports;
+    if (oldest === undefined) return false;
+    const status = memory.word(this.#descriptor(queue, oldest.slot) + STATUS_WORD_OFFSET);
+    if ((status & TXD_STAT_DD) === 0) return false;
+    ring.reports.shift();
+    ring.nextToClean = this.#after(oldest.slot);
+    for (const page of oldest.pages) pages.release(page);
+    state().counters.completed += oldest.pages.length;
+    return true;
+  }
+}

@@ -7,6 +7,7 @@ import { Peer } from "../network/peer.ts";
 import { networkPlan } from "../network/plan.ts";
 import { EthernetSwitch } from "../network/switch.ts";
 import type { LinkSettings } from "../network/wire.ts";
+import { ackThinning } from "../network/ack-thinning.ts";
 import { gatewayFilter, withoutPadding } from "../network/uplink-filter.ts";
 import { CablePort, type CablePortOptions } from "./cable-port.ts";
 import { CaptureFile, type CaptureSummary } from "./capture-file.ts";
@@ -58,8 +59,10 @@ export class FabricServer {
     });
     this.peer = new Peer({ clock, station: { mac, ip }, send: (frame) => peerPort.receive(frame) });
     peerPort.setUp(true);
+    const isForGateway = gatewayFilter({ mac: gatewayMac, ip: gatewayIp });
+    const saysSomethingNew = ackThinning(clock);
     this.#uplink = this.#cablePort(UPLINK_PORT, {
-      filter: gatewayFilter({ mac: gatewayMac, ip: gatewayIp }),
+      filter: (frame) => isForGateway(frame) && saysSomethingNew(frame),
       trim: withoutPadding,
     });
   }

@@ -84,7 +84,12 @@ class GuestTraffic implements Traffic {
     await fabric.call("connectPasst", { program: passt });
     this.#http = await startHttpSource(hostClock);
     const minBytes = BYTES_BEFORE_MOVE + BYTES_AFTER_MOVE;
-    this.#download = this.#http.offer({ name: "stream", seed: random.u32(), minBytes, bytesPerSecondMax: BYTES_PER_SECOND_MAX });
+    this.#download = this.#http.offer({
+      name: "stream",
+      seed: random.u32(),
+      minBytes,
+      bytesPerSecondMax: BYTES_PER_SECOND_MAX,
+    });
     const url = `http://${formatIpv4(networkPlan.gatewayIp)}:${this.#http.port}${this.#download.path}`;
     const command = `(wget -q -O - ${url} | sha256sum > ${SUM_FILE}.part; mv ${SUM_FILE}.part ${SUM_FILE}) >/dev/null 2>&1 &`;
     await runInGuest({ command, timeoutMs: COMMAND_TIMEOUT_MS });

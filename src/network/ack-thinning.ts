@@ -1,0 +1,46 @@
+// Keeps a guest's repeated TCP acknowledgments from an uplink that answers each of them with a whole window of data.
+import type { Clock } from "../base/clock.ts";
+import { ETHERNET_HEADER_BYTES, EtherType, etherTypeOf, readU16, readU32 } from "./ethernet.ts";
+import { parseIpv4 } from "./ipv4.ts";
+
+/** How long a repetition is held to say nothing new: well below the shortest retransmission timeout of Linux, 200 ms. */
+export const REPETITION_MS = 50;
+/** Flows remembered; beyond it all are forgotten, which lets one repetition of each through. */
+const FLOWS_MAX = 256;
+const TCP = 6;
+const TCP_HEADER_BYTES = 20;
+const FLAGS_ACK_ONLY = 0x10;
+
+/**
+ * A segment that was lost makes the guest repeat an acknowledgment for every later one. passt (the one of Debian 12:
+ * tcp.c, tcp_data_from_tap) sends its whole window again at the first repetition, and at every one after it; the guest
+ * acknowledges each of those duplicates, and the two never come to rest. So of acknowledgments that say the same, one
+ * goes through every REPETITION_MS. The returned function says whether a frame does.
+ */
+export function ackThinning(clock: Clock): (frame: Uint8Array) => boolean {
+  const lastByFlow = new Map<string, { says: string; atMs: number }>();
+  return (frame) => {
+    const ack = pureAcknowledgment(frame);
+    if (ack === undefined) return true;
+    const last = lastByFlow.get(ack.flow);
+    const nowMs = clock.nowMs();
+    if (last?.says === ack.says && nowMs - last.atMs < REPETITION_MS) return false;
+    if (lastByFlow.size >= FLOWS_MAX) lastByFlow.clear();
+    lastByFlow.set(ack.flow, { says: ack.says, atMs: nowMs });
+    return true;
+  };
+}
+
+/** Flow and meaning of a TCP segment without data and with no flag but ACK; undefined for any other frame. */
+function pureAcknowledgment(frame: Uint8Array): { flow: string; says: string } | undefined {
+  if (etherTypeOf(frame) !== EtherType.ipv4) return undefined;
+  const packet = parseIpv4(frame, ETHERNET_HEADER_BYTES);
+  if (packet === undefined || packet.protocol !== TCP) return undefined;
+  const { payloadStart: at, payloadEnd: end } = packet;
+  if (end - at < TCP_HEADER_BYTES || end - at !== ((frame[at + 12] ?? 0) >>> 4) * 4) return undefined;
+  if (frame[at + 13] !== FLAGS_ACK_ONLY) return undefined;
+  return {
+    flow: `${packet.source}:${readU16(frame, at)}>${packet.destination}:${readU16(frame, at + 2)}`,
+    says: `${readU32(frame, at + 4)} ${readU32(frame, at + 8)} ${readU16(frame, at + 14)}`,
+  };
+}

@@ -31,7 +31,7 @@ function optionsFor(seed: number): MigrateOptions {
     strategy: values.strategy,
     memoryBytes: Number(values["memory-mib"]) << 20,
     traffic: "download",
-    downtimeLimitMs: 30,
+    downtimeLimitMs: 100,
     seed,
     assets: {},
     roundsMax: 20,

@@ -17,7 +17,7 @@ export const defaults = {
   strategy: defaultStrategy.name,
   memory: "128M",
   traffic: "download",
-  downtimeLimit: "30",
+  downtimeLimit: "100",
   roundsMax: "20",
   ifNotConverging: "switch-over",
 } as const;

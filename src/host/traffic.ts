@@ -43,8 +43,9 @@ const BYTES_AFTER_MOVE = 3 << 19;
  */
 const BYTES_PER_SECOND_MAX = 3 << 19;
 const DOWNLOAD_START_TIMEOUT_MS = 20_000;
-/** A guest whose queue hangs never ends its download; this is how long it is given. */
-const DOWNLOAD_END_TIMEOUT_MS = 20_000;
+/** A guest whose queue hangs takes in nothing any more; after this long without a segment its download is given up. */
+const DOWNLOAD_STALL_MS = 8000;
+const DOWNLOAD_POLL_MS = 100;
 const COMMAND_TIMEOUT_MS = 10_000;
 
 const SUM_FILE = "/root/underway-sum";
@@ -131,15 +132,18 @@ class GuestTraffic implements Traffic {
     const download = this.#download;
     if (download === undefined) return { sums: { sha256Expected: null, sha256Actual: null }, noticed: [] };
     const { bytes } = download.progress;
-    const deadlineMs = hostClock.nowMs() + DOWNLOAD_END_TIMEOUT_MS;
-    const left = (): number => Math.max(0, deadlineMs - hostClock.nowMs());
-    while (download.progress.bytes < bytes + BYTES_AFTER_MOVE && left() > 0) await sleep(20);
+    const progress = new SegmentProgress(runInGuest);
+    while (download.progress.bytes < bytes + BYTES_AFTER_MOVE && (await progress.isMade()))
+      await sleep(DOWNLOAD_POLL_MS);
     download.finish();
-    const report = await Promise.race([download.done, sleep(left(), undefined, { ref: false })]);
-    const sum = await readSum(runInGuest, left);
-    const noticed: string[] = [];
-    if (report === undefined) noticed.push("The download stood still after the move.");
-    return { sums: { sha256Expected: report?.sha256 ?? "unfinished", sha256Actual: sum }, noticed };
+    let sha256Actual = await readSum(runInGuest);
+    while (sha256Actual === null && (await progress.isMade())) {
+      await sleep(DOWNLOAD_POLL_MS);
+      sha256Actual = await readSum(runInGuest);
+    }
+    const noticed = sha256Actual === null ? ["The download stood still after the move."] : [];
+    const report = await Promise.race([download.done, sleep(DOWNLOAD_STALL_MS, undefined, { ref: false })]);
+    return { sums: { sha256Expected: report?.sha256 ?? "unfinished", sha256Actual }, noticed };
   }
 
   /** Pings of the whole run are counted as lost; those sent after the move must all be answered. */
@@ -177,18 +181,40 @@ class GuestTraffic implements Traffic {
   }
 }
 
-async function readSum(runInGuest: RunInGuest, leftMs: () => number): Promise<string | null> {
-  for (;;) {
-    try {
-      const { output } = await runInGuest({ command: `cat ${SUM_FILE} 2>/dev/null`, timeoutMs: COMMAND_TIMEOUT_MS });
-      const sum = /^[0-9a-f]{64}/m.exec(output)?.[0];
-      if (sum !== undefined) return sum;
-    } catch (thrown) {
-      if (!(thrown instanceof OperationError)) throw thrown;
-      return null;
+/** The checksum once the guest has it; null before, and when its console does not answer. */
+async function readSum(runInGuest: RunInGuest): Promise<string | null> {
+  const output = await outputOf(runInGuest, `cat ${SUM_FILE} 2>/dev/null`);
+  return /^[0-9a-f]{64}/m.exec(output)?.[0] ?? null;
+}
+
+/** What a command prints, or nothing if the guest does not answer. */
+async function outputOf(runInGuest: RunInGuest, command: string): Promise<string> {
+  try {
+    return (await runInGuest({ command, timeoutMs: COMMAND_TIMEOUT_MS })).output;
+  } catch (thrown) {
+    if (!(thrown instanceof OperationError)) throw thrown;
+    return "";
+  }
+}
+
+/** Whether TCP segments still reach the guest's stack, as the guest counts them. */
+class SegmentProgress {
+  readonly #runInGuest: RunInGuest;
+  #segments = -1;
+  #sinceMs = hostClock.nowMs();
+
+  constructor(runInGuest: RunInGuest) {
+    this.#runInGuest = runInGuest;
+  }
+
+  async isMade(): Promise<boolean> {
+    const output = await outputOf(this.#runInGuest, "cat /proc/net/snmp");
+    const segments = snmpFields(output, "Tcp").get("InSegs") ?? this.#segments;
+    if (segments > this.#segments) {
+      this.#segments = segments;
+      this.#sinceMs = hostClock.nowMs();
     }
-    if (leftMs() <= 0) return null;
-    await sleep(50);
+    return hostClock.nowMs() - this.#sinceMs < DOWNLOAD_STALL_MS;
   }
 }
 

@@ -7,7 +7,7 @@ import { GuestDma } from "../iommu/guest-dma.ts";
 import { BufferMemory } from "../memory/guest-memory.ts";
 import { DESCRIPTOR_BYTES, RXD_STAT_DD, RXD_STAT_EOP, TXD_CMD_DEXT, TXD_CMD_EOP, TXD_CMD_RS } from "./descriptors.ts";
 import { TXD_DTYP_DATA, TXD_PAYLEN_SHIFT, TXD_STAT_DD } from "./descriptors.ts";
-import { VfDriver } from "./driver.fixture.ts";
+import { VfDriver } from "./guest-driver.ts";
 import { MessageType } from "./mailbox-messages.ts";
 import * as r from "./registers.ts";
 import { Vf82599 } from "./vf82599.ts";

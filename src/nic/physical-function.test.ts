@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { ManualClock } from "../base/clock.ts";
-import { VfDriver } from "./driver.fixture.ts";
+import { VfDriver } from "./guest-driver.ts";
 import { CastMode, MailboxApi, MESSAGE_ACK, MESSAGE_CTS, MESSAGE_NACK, MessageType } from "./mailbox-messages.ts";
 import { PhysicalFunction } from "./physical-function.ts";
 import type { PhysicalFunctionOptions } from "./physical-function.ts";

@@ -110,6 +110,7 @@ const driverSchema = v.strictObject({
   /** Queues whose poll is due, one bit each; those that were scheduled again during their poll (NAPIF_STATE_MISSED). */
   scheduled: u32,
   missed: u32,
+  lastPolled: queueIndex,
   isServiceDue: v.boolean(),
   isReopenDue: v.boolean(),
   ringArea: integer(RING_AREAS - 1),
@@ -217,6 +218,7 @@ export function initialState(layout: Layout): ModelState {
       isUp: false,
       scheduled: 0,
       missed: 0,
+      lastPolled: 0,
       isServiceDue: false,
       isReopenDue: false,
       ringArea: 0,

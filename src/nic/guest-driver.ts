@@ -1,5 +1,4 @@
-// A small driver for tests that speaks to the VF as ixgbevf does: mailbox handshakes, reset, negotiation.
-import assert from "node:assert/strict";
+// The part of a guest's driver that speaks to the PF, as ixgbevf does: mailbox handshakes, reset, negotiation, link.
 import { MailboxApi, MESSAGE_ACK, MESSAGE_CTS, MESSAGE_NACK, MessageType } from "./mailbox-messages.ts";
 import {
   VFCTRL,
@@ -27,12 +26,22 @@ export interface RegisterAccess {
   write(offset: number, value: number): void;
 }
 
+/** The VF or its PF did what a driver cannot go on with. Thrown inside the guest; whoever runs the guest catches it. */
+export class DriverTrouble extends Error {
+  override readonly name = "DriverTrouble";
+}
+
+function expect(condition: boolean, trouble: string): asserts condition {
+  if (!condition) throw new DriverTrouble(trouble);
+}
+
 /** mbx.c: both sets of operations, chosen by `strict`. */
-export class MailboxDriver {
+class MailboxDriver {
   /** The handshake of API 1.5 and FEATURES (ixgbevf_mbx_ops) instead of the legacy one. */
   strict = false;
+  /** Bits of VFMAILBOX that reading cleared and nobody has asked for yet. */
+  sticky = 0;
   readonly #access: RegisterAccess;
-  #sticky = 0;
 
   constructor(access: RegisterAccess) {
     this.#access = access;
@@ -46,21 +55,21 @@ export class MailboxDriver {
 
   send(words: readonly number[]): void {
     this.#lock();
-    this.#sticky &= ~(VFMAILBOX_PFSTS | VFMAILBOX_PFACK);
+    this.sticky &= ~(VFMAILBOX_PFSTS | VFMAILBOX_PFACK);
     this.#control();
-    this.#sticky &= ~(VFMAILBOX_PFSTS | VFMAILBOX_PFACK);
+    this.sticky &= ~(VFMAILBOX_PFSTS | VFMAILBOX_PFACK);
     for (const [i, word] of words.entries()) this.#access.write(VFMBMEM(i), word >>> 0);
     if (!this.strict) {
       this.#access.write(VFMAILBOX, VFMAILBOX_REQ);
       return;
     }
     this.#access.write(VFMAILBOX, this.#control() | VFMAILBOX_REQ);
-    assert.ok(this.#take(VFMAILBOX_PFACK), "the PF did not acknowledge");
+    expect(this.#take(VFMAILBOX_PFACK), "the PF did not acknowledge");
     this.#access.write(VFMAILBOX, this.#control() & ~VFMAILBOX_VFU);
   }
 
   receive(words: number): number[] {
-    assert.ok(this.#take(VFMAILBOX_PFSTS), "the PF did not answer");
+    expect(this.#take(VFMAILBOX_PFSTS), "the PF did not answer");
     return this.#readAndAcknowledge(words);
   }
 
@@ -84,28 +93,37 @@ export class MailboxDriver {
 
   #lock(): void {
     this.#access.write(VFMAILBOX, this.#control() | VFMAILBOX_VFU);
-    assert.ok((this.#control() & VFMAILBOX_VFU) !== 0, "the mailbox was not granted");
+    expect((this.#control() & VFMAILBOX_VFU) !== 0, "the mailbox was not granted");
   }
 
   #take(bits: number): boolean {
     const isSet = (this.#control() & bits) !== 0;
-    this.#sticky &= ~bits;
+    this.sticky &= ~bits;
     return isSet;
   }
 
   /** ixgbevf_read_mailbox_vf: remembers the bits that reading clears. */
   #control(): number {
-    const value = this.#access.read(VFMAILBOX) | this.#sticky;
-    this.#sticky |= value & VFMAILBOX_READ_TO_CLEAR;
+    const value = this.#access.read(VFMAILBOX) | this.sticky;
+    this.sticky |= value & VFMAILBOX_READ_TO_CLEAR;
     return value;
   }
 }
 
-/** vf.c and the parts of ixgbevf_main.c that decide when to start over. */
+/** What the driver remembers between two calls. */
+export interface VfDriverState {
+  readonly mac: readonly number[];
+  readonly api: number;
+  readonly getLinkStatus: boolean;
+  readonly strictMailbox: boolean;
+  readonly stickyMailboxBits: number;
+}
+
+/** vf.c and the parts of ixgbevf_main.c that decide when to start over. Every method may throw DriverTrouble. */
 export class VfDriver {
   readonly mailbox: MailboxDriver;
   readonly #access: RegisterAccess;
-  mac: number[] = [];
+  mac: readonly number[] = [];
   api: number = MailboxApi.v10;
   getLinkStatus = true;
 
@@ -121,9 +139,11 @@ export class VfDriver {
     this.mailbox.strict = false;
     this.#access.write(VFCTRL, VFCTRL_RST);
     this.#access.read(VFSTATUS);
-    for (let tries = 0; this.mailbox.pfHasReset(); tries++) assert.ok(tries < 3, "the PF stays in reset");
+    for (let tries = 0; this.mailbox.pfHasReset(); tries++) expect(tries < 3, "the PF stays in reset");
     const answer = this.mailbox.request([MessageType.reset], 4);
-    assert.ok(answer[0] === (MessageType.reset | MESSAGE_ACK) >>> 0 || answer[0] === (1 | MESSAGE_NACK));
+    const [word = 0] = answer;
+    const isAnswer = word === (MessageType.reset | MESSAGE_ACK) >>> 0 || word === (MessageType.reset | MESSAGE_NACK);
+    expect(isAnswer, `the PF answered RESET with 0x${word.toString(16)}`);
     this.mac = [0, 1, 2, 3, 4, 5].map((i) => ((answer[1 + (i >>> 2)] ?? 0) >>> (8 * (i & 3))) & 0xff);
   }
 
@@ -143,7 +163,8 @@ export class VfDriver {
     const answer = this.mailbox.request(words)[0] ?? 0;
     const isAck = (answer & MESSAGE_ACK) !== 0;
     const flags = (isAck ? MESSAGE_ACK : MESSAGE_NACK) | MESSAGE_CTS;
-    assert.equal(answer, ((words[0] ?? 0) | flags) >>> 0);
+    const expected = ((words[0] ?? 0) | flags) >>> 0;
+    expect(answer === expected, `the PF answered 0x${answer.toString(16)} where 0x${expected.toString(16)} was due`);
     return isAck;
   }
 
@@ -157,5 +178,18 @@ export class VfDriver {
     else if ((message & MESSAGE_CTS) === 0) return { up: false, mustReset: (message & MESSAGE_NACK) !== 0 };
     else this.getLinkStatus = false;
     return { up: true, mustReset: false };
+  }
+
+  save(): VfDriverState {
+    const { mac, api, getLinkStatus, mailbox } = this;
+    return { mac, api, getLinkStatus, strictMailbox: mailbox.strict, stickyMailboxBits: mailbox.sticky };
+  }
+
+  restore(state: VfDriverState): void {
+    this.mac = state.mac;
+    this.api = state.api;
+    this.getLinkStatus = state.getLinkStatus;
+    this.mailbox.strict = state.strictMailbox;
+    this.mailbox.sticky = state.stickyMailboxBits;
   }
 }

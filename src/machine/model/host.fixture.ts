@@ -1,0 +1,129 @@
+// A model machine with its VF and all that belongs to it: DMA, tracker, device log, and both ends of the wire.
+import { ManualClock } from "../../base/clock.ts";
+import { IdentityDomain } from "../../iommu/domain.ts";
+import type { DmaObserver } from "../../iommu/dma-port.ts";
+import { GuestDma } from "../../iommu/guest-dma.ts";
+import { DmaDirtyLog } from "../../memory/dirty-log.ts";
+import { DescriptorShadowTracker } from "../../nic/descriptor-shadow.ts";
+import { Vf82599 } from "../../nic/vf82599.ts";
+import { peerMac } from "./application.ts";
+import { composeFrame, hasRightChecksums, readFrame, type ProvenFrame } from "./frames.ts";
+import type { ModelOptions } from "./layout.ts";
+import { ModelMachine, modelThreads } from "./machine.ts";
+
+export const guestMac = Uint8Array.of(2, 0, 0, 0, 0, 0x11);
+
+export interface ModelHostOptions extends ModelOptions {
+  readonly memoryBytes: number;
+  readonly pageBytes?: number;
+  readonly packetBufferBytes?: number;
+  readonly prefetchDescriptors?: number;
+  readonly clock?: ManualClock;
+}
+
+/** Pages of 64 bytes with two buffers each, rings of two and four pages: every frame takes two descriptors or more. */
+export const toyOptions = {
+  memoryBytes: 16_384,
+  pageBytes: 64,
+  receiveDescriptors: 16,
+  transmitDescriptors: 16,
+  bufferUnitBytes: 32,
+  refillBatch: 4,
+  pollBudget: 5,
+  headerBytes: 16,
+  socketFrames: 12,
+  applicationPages: 4,
+  packetBufferBytes: 2048,
+} as const satisfies ModelHostOptions;
+
+/** Pages as on a real machine, with buffers of 2 KiB. */
+export const fullSizeOptions = {
+  memoryBytes: 2 << 20,
+  pageBytes: 4096,
+  receiveDescriptors: 64,
+  transmitDescriptors: 64,
+  sentFrameBytes: 600,
+} as const satisfies ModelHostOptions;
+
+export class ModelHost {
+  readonly options: ModelHostOptions;
+  readonly clock: ManualClock;
+  readonly machine: ModelMachine;
+  readonly vf: Vf82599;
+  readonly dma: GuestDma;
+  readonly tracker: DescriptorShadowTracker;
+  readonly deviceLog: DmaDirtyLog;
+  /** Frames the VF sent, read; undefined for one that is not as the guest made it. */
+  readonly sent: (ProvenFrame | undefined)[] = [];
+
+  constructor(options: ModelHostOptions) {
+    const { packetBufferBytes, prefetchDescriptors, clock, ...model } = options;
+    this.options = options;
+    this.clock = clock ?? new ManualClock(1000);
+    this.machine = new ModelMachine(model);
+    const { memory, layout } = this.machine;
+    const { pages } = memory;
+    this.deviceLog = new DmaDirtyLog(pages.count, pages.shift);
+    const log: DmaObserver = { after: (address, length) => this.deviceLog.deviceWrote(address, length) };
+    this.dma = new GuestDma({ memory, domain: new IdentityDomain(), observers: [log] });
+    const { queuePairs, bufferUnitBytes } = layout;
+    this.vf = new Vf82599({
+      dma: this.dma,
+      messages: this.machine.interrupts,
+      uplink: { frame: (bytes) => this.#takeSent(bytes) },
+      clock: this.clock,
+      mac: guestMac,
+      queuePairsMax: queuePairs,
+      datapath: {
+        bufferUnitBytes,
+        ...(packetBufferBytes === undefined ? {} : { packetBufferBytes }),
+        ...(prefetchDescriptors === undefined ? {} : { prefetchDescriptors }),
+      },
+    });
+    this.machine.attach(this.vf);
+    this.tracker = this.vf.watchReceiveRings(
+      (registers) => new DescriptorShadowTracker({ registers, dma: this.dma, pages, queuePairs, bufferUnitBytes }),
+    );
+  }
+
+  #takeSent(bytes: Uint8Array): void {
+    const frame = hasRightChecksums(bytes) ? readFrame(bytes, this.machine.layout.seed) : undefined;
+    this.sent.push(frame);
+  }
+
+  translate(iova: number): number {
+    return iova < this.machine.memory.sizeBytes ? iova : -1;
+  }
+
+  /** A frame from the network. */
+  offer(frame: ProvenFrame, lengthBytes: number): void {
+    const bytes = new Uint8Array(lengthBytes);
+    composeFrame(bytes, { destination: guestMac, source: peerMac }, frame, this.machine.layout.seed);
+    this.vf.receiveFrame(bytes);
+  }
+
+  /** Runs the guest's driver and the device until both wait, the application reading all it can. */
+  settle(): void {
+    for (;;) {
+      const driver = this.machine.step("driver");
+      const device = this.vf.step();
+      const application = this.machine.readSocket();
+      if (!driver && !device && !application) return;
+    }
+  }
+
+  /** From power-on to an open interface. */
+  async boot(): Promise<void> {
+    await this.machine.resume();
+    this.settle();
+  }
+
+  /** Lets the application do so many steps, and everyone else whatever follows. */
+  runApplication(steps: number): void {
+    for (let i = 0; i < steps; i++) {
+      for (const thread of modelThreads) this.machine.step(thread);
+      this.vf.step();
+    }
+    this.settle();
+  }
+}

@@ -48,6 +48,12 @@ const DOWNLOAD_STALL_MS = 8000;
 const DOWNLOAD_POLL_MS = 100;
 const COMMAND_TIMEOUT_MS = 10_000;
 
+/**
+ * passt repeats its whole window when a segment is lost. With the window that Linux grows to, hundreds of segments, that
+ * is more than the emulated CPU can take in before it is repeated again.
+ */
+const LIMIT_WINDOW = "echo 4096 65536 65536 > /proc/sys/net/ipv4/tcp_rmem";
+
 const SUM_FILE = "/root/underway-sum";
 
 export async function startTraffic(options: TrafficOptions): Promise<Traffic> {
@@ -91,6 +97,7 @@ class GuestTraffic implements Traffic {
       minBytes,
       bytesPerSecondMax: BYTES_PER_SECOND_MAX,
     });
+    await runInGuest({ command: LIMIT_WINDOW, timeoutMs: COMMAND_TIMEOUT_MS });
     const url = `http://${formatIpv4(networkPlan.gatewayIp)}:${this.#http.port}${this.#download.path}`;
     const command = `(wget -q -O - ${url} | sha256sum > ${SUM_FILE}.part; mv ${SUM_FILE}.part ${SUM_FILE}) >/dev/null 2>&1 &`;
     await runInGuest({ command, timeoutMs: COMMAND_TIMEOUT_MS });

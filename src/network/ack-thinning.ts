@@ -3,8 +3,11 @@ import type { Clock } from "../base/clock.ts";
 import { ETHERNET_HEADER_BYTES, EtherType, etherTypeOf, readU16, readU32 } from "./ethernet.ts";
 import { parseIpv4 } from "./ipv4.ts";
 
-/** How long a repetition is held to say nothing new: well below the shortest retransmission timeout of Linux, 200 ms. */
-export const REPETITION_MS = 50;
+/**
+ * How long a repetition is held to say nothing new: about as long as the shortest retransmission timeout of Linux, and
+ * longer than a slow guest needs for the window that the first one brought.
+ */
+export const REPETITION_MS = 200;
 /** Flows remembered; beyond it all are forgotten, which lets one repetition of each through. */
 const FLOWS_MAX = 256;
 const TCP = 6;

@@ -15,16 +15,26 @@ const WORD_LOOP_BYTES_MAX = 1024;
 /** What #locate gives for a range that is whole in the domain but lies in pieces in memory. */
 const SCATTERED = -16;
 
+/** Index of the word at an aligned address; the shift spares most memories a division of doubles. */
+function wordIndex(address: number): number {
+  return address < 0x1_0000_0000 ? address >>> 2 : address / 4;
+}
+
 /**
  * Translates, checks, copies and tells, in this order: nothing is copied until every page of the range is known to be
  * there, so a fault transfers nothing. Observers see each piece of memory before and after it changes; between the two
  * the machine hears of it (GuestMemory.deviceWrote).
+ *
+ * The four accesses are kept short, and all that is rare lies apart from them, so that the compiler can inline them.
  */
 export class GuestDma implements DmaPort {
   readonly #memory: GuestMemory;
   readonly #domain: DmaDomain;
   readonly #observers: DmaObserver[];
   readonly #pageBytes: number;
+  readonly #memoryBytes: number;
+  /** The domain is the identity, and a range is located by a comparison. */
+  readonly #isFlat: boolean;
   readonly #sourceView = new WordView();
   readonly #targetView = new WordView();
 
@@ -33,6 +43,8 @@ export class GuestDma implements DmaPort {
     this.#domain = parts.domain;
     this.#observers = [...(parts.observers ?? [])];
     this.#pageBytes = parts.memory.pages.sizeBytes;
+    this.#memoryBytes = parts.memory.sizeBytes;
+    this.#isFlat = parts.domain.isIdentity;
   }
 
   /** Observers are called in the order they were added. */
@@ -48,82 +60,50 @@ export class GuestDma implements DmaPort {
   readWords(iova: number, target: Uint32Array, count: number): DmaStatus {
     assert((iova & 3) === 0, "a word access is aligned to 4 bytes");
     const address = this.#locate(iova, count * 4, DmaAccess.read);
-    if (address >= 0) {
-      const words = this.#memory.words();
-      const first = address / 4;
-      for (let i = 0; i < count; i++) target[i] = words[first + i] as number;
-      return DmaStatus.ok;
-    }
-    if (address !== SCATTERED) return -address as DmaStatus;
-    for (let i = 0; i < count; i++) {
-      target[i] = this.#memory.words()[this.#domain.translate(iova + i * 4, DmaAccess.read) / 4] as number;
-    }
+    if (address < 0) return this.#readScatteredWords(address, iova, target, count);
+    const words = this.#memory.words();
+    const first = wordIndex(address);
+    for (let i = 0; i < count; i++) target[i] = words[first + i] as number;
     return DmaStatus.ok;
   }
 
   writeWords(iova: number, source: Uint32Array, count: number, tag: number): DmaStatus {
     assert((iova & 3) === 0, "a word access is aligned to 4 bytes");
     const address = this.#locate(iova, count * 4, DmaAccess.write);
-    if (address >= 0) {
-      this.#writeWords(address, source, 0, count, tag);
-      return DmaStatus.ok;
-    }
-    if (address !== SCATTERED) return -address as DmaStatus;
-    for (let done = 0; done < count;) {
-      const piece = Math.min(count - done, this.#bytesToPageEnd(iova + done * 4) / 4);
-      this.#writeWords(this.#domain.translate(iova + done * 4, DmaAccess.write), source, done, piece, tag);
-      done += piece;
-    }
+    if (address < 0) return this.#writeScatteredWords(address, iova, source, count, tag);
+    this.#putWords(address, source, 0, count, tag);
     return DmaStatus.ok;
   }
 
   readBytes(iova: number, target: Uint8Array, targetOffset: number, length: number): DmaStatus {
     const address = this.#locate(iova, length, DmaAccess.read);
-    if (address >= 0) {
-      this.#readBytes(address, target, targetOffset, length);
-      return DmaStatus.ok;
-    }
-    if (address !== SCATTERED) return -address as DmaStatus;
-    for (let done = 0; done < length;) {
-      const piece = Math.min(length - done, this.#bytesToPageEnd(iova + done));
-      this.#readBytes(this.#domain.translate(iova + done, DmaAccess.read), target, targetOffset + done, piece);
-      done += piece;
-    }
+    if (address < 0) return this.#readScatteredBytes(address, iova, target, targetOffset, length);
+    this.#getBytes(address, target, targetOffset, length);
     return DmaStatus.ok;
   }
 
   writeBytes(iova: number, source: Uint8Array, sourceOffset: number, length: number, tag: number): DmaStatus {
     const address = this.#locate(iova, length, DmaAccess.write);
-    if (address >= 0) {
-      this.#writeBytes(address, source, sourceOffset, length, tag);
-      return DmaStatus.ok;
-    }
-    if (address !== SCATTERED) return -address as DmaStatus;
-    for (let done = 0; done < length;) {
-      const piece = Math.min(length - done, this.#bytesToPageEnd(iova + done));
-      this.#writeBytes(this.#domain.translate(iova + done, DmaAccess.write), source, sourceOffset + done, piece, tag);
-      done += piece;
-    }
+    if (address < 0) return this.#writeScatteredBytes(address, iova, source, sourceOffset, length, tag);
+    this.#putBytes(address, source, sourceOffset, length, tag);
     return DmaStatus.ok;
-  }
-
-  #bytesToPageEnd(iova: number): number {
-    return this.#pageBytes - (iova % this.#pageBytes);
   }
 
   /** Guest physical address of a range that lies in one piece, SCATTERED, or the negative of a fault that it recorded. */
   #locate(iova: number, length: number, access: DmaAccess): number {
-    if (this.#domain.isIdentity) {
-      if (iova + length <= this.#memory.sizeBytes && iova >= 0) return iova;
-      return this.#fault(iova, length, access, TRANSLATION_UNMAPPED);
-    }
+    if (!this.#isFlat) return this.#translate(iova, length, access);
+    if (iova >= 0 && iova + length <= this.#memoryBytes) return iova;
+    return this.#fault(iova, length, access, TRANSLATION_UNMAPPED);
+  }
+
+  #translate(iova: number, length: number, access: DmaAccess): number {
     let isWhole = true;
     let first = 0;
     for (let done = 0; done === 0 || done < length;) {
       const piece = Math.min(length - done, this.#bytesToPageEnd(iova + done));
       const address = this.#domain.translate(iova + done, access);
       if (address < 0) return this.#fault(iova, length, access, address);
-      if (address + piece > this.#memory.sizeBytes) return this.#fault(iova, length, access, TRANSLATION_UNMAPPED);
+      if (address + piece > this.#memoryBytes) return this.#fault(iova, length, access, TRANSLATION_UNMAPPED);
       if (done === 0) first = address;
       else if (address !== first + done) isWhole = false;
       if (length === 0) break;
@@ -132,53 +112,62 @@ export class GuestDma implements DmaPort {
     return isWhole ? first : SCATTERED;
   }
 
+  #bytesToPageEnd(iova: number): number {
+    return this.#pageBytes - (iova % this.#pageBytes);
+  }
+
   #fault(iova: number, length: number, access: DmaAccess, translation: number): number {
     this.#domain.faults.record(iova, length, access, -translation as DmaStatus);
     return translation;
   }
 
-  #readBytes(address: number, target: Uint8Array, offset: number, length: number): void {
-    const targetWords = ((address | offset) & 3) === 0 ? this.#targetView.of(target) : undefined;
-    if (targetWords === undefined || length > WORD_LOOP_BYTES_MAX) {
+  #getBytes(address: number, target: Uint8Array, offset: number, length: number): void {
+    const isAligned = ((address | offset) & 3) === 0 && length <= WORD_LOOP_BYTES_MAX;
+    const targetWords = isAligned ? this.#targetView.of(target) : undefined;
+    if (targetWords === undefined) {
       target.set(this.#memory.bytes().subarray(address, address + length), offset);
       return;
     }
     const words = this.#memory.words();
-    const from = address / 4;
+    const from = wordIndex(address);
     const to = offset >>> 2;
     const count = length >>> 2;
     for (let i = 0; i < count; i++) targetWords[to + i] = words[from + i] as number;
-    if ((length & 3) !== 0) {
-      const bytes = this.#memory.bytes();
-      for (let i = count * 4; i < length; i++) target[offset + i] = bytes[address + i] as number;
-    }
+    if ((length & 3) === 0) return;
+    const bytes = this.#memory.bytes();
+    for (let i = count * 4; i < length; i++) target[offset + i] = bytes[address + i] as number;
   }
 
-  #writeBytes(address: number, source: Uint8Array, offset: number, length: number, tag: number): void {
-    this.#before(address, length, tag);
-    const sourceWords = ((address | offset) & 3) === 0 ? this.#sourceView.of(source) : undefined;
-    if (sourceWords === undefined || length > WORD_LOOP_BYTES_MAX) {
+  #putBytes(address: number, source: Uint8Array, offset: number, length: number, tag: number): void {
+    if (this.#observers.length > 0) this.#before(address, length, tag);
+    const isAligned = ((address | offset) & 3) === 0 && length <= WORD_LOOP_BYTES_MAX;
+    const sourceWords = isAligned ? this.#sourceView.of(source) : undefined;
+    if (sourceWords === undefined) {
       this.#memory.bytes().set(source.subarray(offset, offset + length), address);
     } else {
       const words = this.#memory.words();
       const from = offset >>> 2;
-      const to = address / 4;
+      const to = wordIndex(address);
       const count = length >>> 2;
       for (let i = 0; i < count; i++) words[to + i] = sourceWords[from + i] as number;
-      if ((length & 3) !== 0) {
-        const bytes = this.#memory.bytes();
-        for (let i = count * 4; i < length; i++) bytes[address + i] = source[offset + i] as number;
-      }
+      if ((length & 3) !== 0) this.#putTail(address, source, offset, length);
     }
-    this.#after(address, length, tag);
+    this.#memory.deviceWrote(address, length);
+    if (this.#observers.length > 0) this.#after(address, length, tag);
   }
 
-  #writeWords(address: number, source: Uint32Array, from: number, count: number, tag: number): void {
-    this.#before(address, count * 4, tag);
+  #putTail(address: number, source: Uint8Array, offset: number, length: number): void {
+    const bytes = this.#memory.bytes();
+    for (let i = length & ~3; i < length; i++) bytes[address + i] = source[offset + i] as number;
+  }
+
+  #putWords(address: number, source: Uint32Array, from: number, count: number, tag: number): void {
+    if (this.#observers.length > 0) this.#before(address, count * 4, tag);
     const words = this.#memory.words();
-    const first = address / 4;
+    const first = wordIndex(address);
     for (let i = 0; i < count; i++) words[first + i] = source[from + i] as number;
-    this.#after(address, count * 4, tag);
+    this.#memory.deviceWrote(address, count * 4);
+    if (this.#observers.length > 0) this.#after(address, count * 4, tag);
   }
 
   #before(address: number, length: number, tag: number): void {
@@ -187,8 +176,54 @@ export class GuestDma implements DmaPort {
   }
 
   #after(address: number, length: number, tag: number): void {
-    this.#memory.deviceWrote(address, length);
     const observers = this.#observers;
     for (let i = 0; i < observers.length; i++) observers[i]?.after?.(address, length, tag);
+  }
+
+  // What #locate gave a negative number for: a fault, or pieces.
+
+  #readScatteredWords(located: number, iova: number, target: Uint32Array, count: number): DmaStatus {
+    if (located !== SCATTERED) return -located as DmaStatus;
+    for (let i = 0; i < count; i++) {
+      target[i] = this.#memory.words()[this.#domain.translate(iova + i * 4, DmaAccess.read) / 4] as number;
+    }
+    return DmaStatus.ok;
+  }
+
+  #writeScatteredWords(located: number, iova: number, source: Uint32Array, count: number, tag: number): DmaStatus {
+    if (located !== SCATTERED) return -located as DmaStatus;
+    for (let done = 0; done < count;) {
+      const piece = Math.min(count - done, this.#bytesToPageEnd(iova + done * 4) / 4);
+      this.#putWords(this.#domain.translate(iova + done * 4, DmaAccess.write), source, done, piece, tag);
+      done += piece;
+    }
+    return DmaStatus.ok;
+  }
+
+  #readScatteredBytes(located: number, iova: number, target: Uint8Array, offset: number, length: number): DmaStatus {
+    if (located !== SCATTERED) return -located as DmaStatus;
+    for (let done = 0; done < length;) {
+      const piece = Math.min(length - done, this.#bytesToPageEnd(iova + done));
+      this.#getBytes(this.#domain.translate(iova + done, DmaAccess.read), target, offset + done, piece);
+      done += piece;
+    }
+    return DmaStatus.ok;
+  }
+
+  #writeScatteredBytes(
+    located: number,
+    iova: number,
+    source: Uint8Array,
+    offset: number,
+    length: number,
+    tag: number,
+  ): DmaStatus {
+    if (located !== SCATTERED) return -located as DmaStatus;
+    for (let done = 0; done < length;) {
+      const piece = Math.min(length - done, this.#bytesToPageEnd(iova + done));
+      this.#putBytes(this.#domain.translate(iova + done, DmaAccess.write), source, offset + done, piece, tag);
+      done += piece;
+    }
+    return DmaStatus.ok;
   }
 }

@@ -28,34 +28,44 @@ export function foldSum(sum: number): number {
   return (once & 0xffff) + (once >>> 16);
 }
 
+/** Sum of the halves [from, to), unfolded: for the short and aligned parts of headers. */
+export function sumHalves(halves: Uint16Array, from: number, to: number): number {
+  let sum = 0;
+  for (let i = from; i < to; i++) sum += halves[i] as number;
+  return sum;
+}
+
 /**
  * Sum of the bytes [from, to), unfolded; an odd last byte counts as if a zero followed. At most 64 KiB, so that it
  * stays within 32 bits.
  */
 export function sumBytes(frame: FrameBytes, from: number, to: number): number {
   if ((from & 1) !== 0) return sumOddBytes(frame.bytes, from, to);
-  const { words } = frame;
+  const { halves } = frame;
+  const end = to >>> 1;
   let sum = 0;
-  let at = from;
-  if ((at & 2) !== 0 && at + 2 <= to) {
-    sum += frame.halves[at >>> 1] as number;
-    at += 2;
+  let half = from >>> 1;
+  if (end - half >= LONG_HALVES) {
+    if ((half & 1) !== 0) sum += halves[half++] as number;
+    sum += sumWords(frame.words, half >>> 1, end >>> 1);
+    half = end & ~1;
   }
+  for (; half < end; half++) sum += halves[half] as number;
+  return (to & 1) === 0 ? sum : sum + (frame.bytes[to - 1] as number);
+}
+
+/** From here on, summing words and not halves pays. */
+const LONG_HALVES = 32;
+
+function sumWords(words: Uint32Array, from: number, to: number): number {
   let low = 0;
   let high = 0;
-  const end = to >>> 2;
-  for (let i = at >>> 2; i < end; i++) {
+  for (let i = from; i < to; i++) {
     const word = words[i] as number;
     low += word & 0xffff;
     high += word >>> 16;
   }
-  sum += low + high;
-  if (at < end << 2) at = end << 2;
-  if (at + 2 <= to) {
-    sum += frame.halves[at >>> 1] as number;
-    at += 2;
-  }
-  return at < to ? sum + (frame.bytes[at] as number) : sum;
+  return low + high;
 }
 
 /** Only a guest that gives an odd header length comes here. */

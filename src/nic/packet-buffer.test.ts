@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { PacketBuffer } from "./packet-buffer.ts";
+import { FRAME_DESCRIPTOR, FRAME_LENGTH, FRAME_OFFSET, FRAME_QUEUE, PacketBuffer } from "./packet-buffer.ts";
 
 const operation = fc.oneof(
   fc.record({
@@ -34,31 +34,22 @@ test("frames come out whole and in order, and one is refused only when it and th
           }
           mark = (mark + 1) & 0xff;
           buffer.frame.bytes.fill(mark, start + skip, start + skip + length);
-          buffer.push(start, skip, length, {
-            queue: mark & 7,
-            packetInfo: mark + 1,
-            rssHash: 0xffff_0000 + mark,
-            status: -mark,
-            vlanTag: mark + 2,
-          });
+          const record = buffer.push(start, skip, length, mark & 7);
+          for (let i = 0; i < 4; i++) buffer.records[record + FRAME_DESCRIPTOR + i] = mark * (i + 1);
           model.push({ mark, length, skip });
           largest = Math.max(largest, Math.ceil((skip + length) / 64) * 64);
         }
         assert.equal(buffer.count, model.length);
         const oldest = model[0];
         if (oldest === undefined) continue;
-        assert.equal(buffer.length, oldest.length);
-        const bytes = buffer.frame.bytes.subarray(buffer.offset, buffer.offset + buffer.length);
-        assert.ok(bytes.every((byte) => byte === oldest.mark));
-        const facts = [buffer.queue, buffer.packetInfo, buffer.rssHash, buffer.status, buffer.vlanTag];
-        const expected = [
-          oldest.mark & 7,
-          oldest.mark + 1,
-          0xffff_0000 + oldest.mark,
-          -oldest.mark >>> 0,
-          oldest.mark + 2,
-        ];
-        assert.deepEqual(facts, expected);
+        const word = (place: number): number => buffer.records[buffer.oldest + place] ?? -1;
+        assert.deepEqual([word(FRAME_LENGTH), word(FRAME_QUEUE)], [oldest.length, oldest.mark & 7]);
+        const offset = word(FRAME_OFFSET);
+        assert.ok(buffer.frame.bytes.subarray(offset, offset + oldest.length).every((byte) => byte === oldest.mark));
+        assert.deepEqual(
+          [0, 1, 2, 3].map((i) => word(FRAME_DESCRIPTOR + i)),
+          [1, 2, 3, 4].map((i) => oldest.mark * i),
+        );
       }
     }),
     { numRuns: 500 },
@@ -67,8 +58,7 @@ test("frames come out whole and in order, and one is refused only when it and th
 
 test("clear forgets every frame and gives all the room back", () => {
   const buffer = new PacketBuffer(256);
-  const facts = { queue: 0, packetInfo: 0, rssHash: 0, status: 0, vlanTag: 0 };
-  for (let i = 0; i < 4; i++) buffer.push(buffer.reserve(64), 0, 64, facts);
+  for (let i = 0; i < 4; i++) buffer.push(buffer.reserve(64), 0, 64, 0);
   assert.equal(buffer.reserve(1), -1);
   buffer.clear();
   assert.equal(buffer.count, 0);

@@ -5,27 +5,15 @@ import { FrameBytes } from "./checksum.ts";
 /** Frames start on cache lines, which also bounds their number. */
 const FRAME_ALIGNMENT = 64;
 
-/** Words of a record; the place of each in it. */
+/** The words of a frame's record, by their place in it. Signed, as the arithmetic of bits is. */
 const RECORD_WORDS = 8;
 const START = 0;
-const OFFSET = 1;
-const LENGTH = 2;
-const QUEUE = 3;
-const PACKET_INFO = 4;
-const RSS_HASH = 5;
-const STATUS = 6;
-const VLAN_TAG = 7;
-
-/** What was found out about a frame when it came in; the last words of its descriptor. */
-export interface FrameFacts {
-  queue: number;
-  /** pkt_info. */
-  packetInfo: number;
-  rssHash: number;
-  /** Status and error bits without DD and EOP, signed or unsigned. */
-  status: number;
-  vlanTag: number;
-}
+/** Where the frame begins in `frame`. */
+export const FRAME_OFFSET = 1;
+export const FRAME_LENGTH = 2;
+export const FRAME_QUEUE = 3;
+/** Four words: what its last descriptor will say, without DD, EOP and the length. */
+export const FRAME_DESCRIPTOR = 4;
 
 /**
  * A ring of bytes and a ring of records. A frame lies in one piece; where it would wrap, the rest of the bytes stays
@@ -35,7 +23,7 @@ export interface FrameFacts {
 export class PacketBuffer {
   readonly frame: FrameBytes;
   readonly #sizeBytes: number;
-  readonly #records: Uint32Array;
+  readonly records: Int32Array;
   readonly #recordMask: number;
   /** Running numbers of the oldest record and of the next one; their difference is the count. */
   #first = 0;
@@ -51,7 +39,7 @@ export class PacketBuffer {
     this.#sizeBytes = sizeBytes;
     this.frame = new FrameBytes(sizeBytes);
     const recordCount = Math.max(1, sizeBytes / FRAME_ALIGNMENT);
-    this.#records = new Uint32Array(recordCount * RECORD_WORDS);
+    this.records = new Int32Array(recordCount * RECORD_WORDS);
     this.#recordMask = recordCount - 1;
   }
 
@@ -74,63 +62,35 @@ export class PacketBuffer {
     return taken <= this.#readOffset ? 0 : -1;
   }
 
-  /** Adds a frame that was written `skip` bytes into what `reserve(skip + length)` gave. */
-  push(start: number, skip: number, length: number, facts: FrameFacts): void {
+  /**
+   * Adds a frame that was written `skip` bytes into what `reserve(skip + length)` gave. Returns where its record begins
+   * in `records`; the caller fills the words of its descriptor in.
+   */
+  push(start: number, skip: number, length: number, queue: number): number {
+    const { records } = this;
     const record = (this.#next & this.#recordMask) * RECORD_WORDS;
-    const records = this.#records;
     records[record + START] = start;
-    records[record + OFFSET] = start + skip;
-    records[record + LENGTH] = length;
-    records[record + QUEUE] = facts.queue;
-    records[record + PACKET_INFO] = facts.packetInfo;
-    records[record + RSS_HASH] = facts.rssHash;
-    records[record + STATUS] = facts.status;
-    records[record + VLAN_TAG] = facts.vlanTag;
+    records[record + FRAME_OFFSET] = start + skip;
+    records[record + FRAME_LENGTH] = length;
+    records[record + FRAME_QUEUE] = queue;
     this.#next++;
     this.#writeOffset = start + ((skip + length + FRAME_ALIGNMENT - 1) & -FRAME_ALIGNMENT);
+    return record;
   }
 
   /** Removes the oldest frame. */
   pop(): void {
     assert(this.count > 0, "the packet buffer is empty");
     this.#first++;
-    this.#readOffset = this.#oldest(START);
+    this.#readOffset = this.records[this.oldest + START] as number;
   }
 
   clear(): void {
     this.#first = this.#next;
   }
 
-  /** Of the oldest frame: where it begins in `frame`. */
-  get offset(): number {
-    return this.#oldest(OFFSET);
-  }
-
-  get length(): number {
-    return this.#oldest(LENGTH);
-  }
-
-  get queue(): number {
-    return this.#oldest(QUEUE);
-  }
-
-  get packetInfo(): number {
-    return this.#oldest(PACKET_INFO);
-  }
-
-  get rssHash(): number {
-    return this.#oldest(RSS_HASH);
-  }
-
-  get status(): number {
-    return this.#oldest(STATUS);
-  }
-
-  get vlanTag(): number {
-    return this.#oldest(VLAN_TAG);
-  }
-
-  #oldest(word: number): number {
-    return this.#records[(this.#first & this.#recordMask) * RECORD_WORDS + word] as number;
+  /** Where the record of the oldest frame begins in `records`. */
+  get oldest(): number {
+    return (this.#first & this.#recordMask) * RECORD_WORDS;
   }
 }

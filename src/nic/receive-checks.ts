@@ -1,34 +1,35 @@
 // The checksums of a received frame, really computed, as the status and error bits of its descriptor.
-import { foldSum, sctpChecksum, sumBytes, swap16, type FrameBytes } from "./checksum.ts";
+import { foldSum, sctpChecksum, sumBytes, sumHalves, swap16, type FrameBytes } from "./checksum.ts";
 import { RXD_ERR_IPE, RXD_ERR_TCPE, RXD_STAT_IPCS, RXD_STAT_L4CS, RXD_STAT_UDPCS } from "./descriptors.ts";
 import { IpProtocol, type PacketHeaders } from "./packet-headers.ts";
 
 const ALL_ONES = 0xffff;
+/** In halves from the start of the IP header: the two addresses. */
+const IPV4_ADDRESSES = 6;
+const IPV4_ADDRESSES_END = 10;
+const IPV6_ADDRESSES = 4;
+const IPV6_ADDRESSES_END = 20;
 const UDP_CHECKSUM_OFFSET = 6;
 const SCTP_CHECKSUM_OFFSET = 8;
 
-/** Sum of the pseudo header (RFC 9293, section 3.1; RFC 8200, section 8.1), as memory shows it, unfolded. */
-function pseudoHeaderSum(frame: FrameBytes, headers: PacketHeaders): number {
-  const addresses =
-    headers.ipVersion === 4
-      ? sumBytes(frame, headers.ipOffset + 12, headers.ipOffset + 20)
-      : sumBytes(frame, headers.ipOffset + 8, headers.ipOffset + 40);
-  return addresses + swap16(headers.l4End - headers.l4Offset) + swap16(headers.l4Protocol);
+function sctpStatus(frame: FrameBytes, from: number, to: number): number {
+  const at = (from + SCTP_CHECKSUM_OFFSET) >>> 1;
+  const field = (frame.halves[at] as number) + (frame.halves[at + 1] as number) * 0x1_0000;
+  return sctpChecksum(frame.bytes, from, to) === field ? RXD_STAT_L4CS : RXD_STAT_L4CS | RXD_ERR_TCPE;
 }
 
-function layer4Status(frame: FrameBytes, headers: PacketHeaders): number {
+/** `addressSum` is what the IP header gives to the pseudo header (RFC 9293, section 3.1; RFC 8200, section 8.1). */
+function layer4Status(frame: FrameBytes, headers: PacketHeaders, addressSum: number): number {
   const { l4Protocol, l4Offset, l4End } = headers;
-  if (l4Protocol === IpProtocol.sctp) {
-    const at = l4Offset + SCTP_CHECKSUM_OFFSET;
-    const field = (frame.halves[at >>> 1] as number) + (frame.halves[(at >>> 1) + 1] as number) * 0x1_0000;
-    return sctpChecksum(frame.bytes, l4Offset, l4End) === field ? RXD_STAT_L4CS : RXD_STAT_L4CS | RXD_ERR_TCPE;
+  if (l4Protocol === IpProtocol.sctp) return sctpStatus(frame, l4Offset, l4End);
+  let status = RXD_STAT_L4CS;
+  if (l4Protocol === IpProtocol.udp) {
+    // A UDP sender may leave the checksum out (RFC 768); then there is nothing to report.
+    if (frame.halves[(l4Offset + UDP_CHECKSUM_OFFSET) >>> 1] === 0) return 0;
+    status |= RXD_STAT_UDPCS;
   }
-  const isUdp = l4Protocol === IpProtocol.udp;
-  // A UDP sender may leave the checksum out (RFC 768); then there is nothing to report.
-  if (isUdp && frame.halves[(l4Offset + UDP_CHECKSUM_OFFSET) >>> 1] === 0) return 0;
-  const status = isUdp ? RXD_STAT_L4CS | RXD_STAT_UDPCS : RXD_STAT_L4CS;
-  const sum = foldSum(sumBytes(frame, l4Offset, l4End) + pseudoHeaderSum(frame, headers));
-  return sum === ALL_ONES ? status : status | RXD_ERR_TCPE;
+  const sum = addressSum + swap16(l4End - l4Offset) + swap16(l4Protocol) + sumBytes(frame, l4Offset, l4End);
+  return foldSum(sum) === ALL_ONES ? status : status | RXD_ERR_TCPE;
 }
 
 /**
@@ -37,10 +38,17 @@ function layer4Status(frame: FrameBytes, headers: PacketHeaders): number {
  * Signed: bit 31 may be set.
  */
 export function checksumStatus(frame: FrameBytes, headers: PacketHeaders): number {
-  let status = 0;
-  if (headers.ipVersion === 4) {
-    const sum = foldSum(sumBytes(frame, headers.ipOffset, headers.ipOffset + headers.ipBytes));
-    status = sum === ALL_ONES ? RXD_STAT_IPCS : RXD_STAT_IPCS | RXD_ERR_IPE;
+  const { ipVersion, ipBytes, l4Protocol } = headers;
+  const { halves } = frame;
+  const ip = headers.ipOffset >>> 1;
+  if (ipVersion === 4) {
+    const addressSum = sumHalves(halves, ip + IPV4_ADDRESSES, ip + IPV4_ADDRESSES_END);
+    const options =
+      ipBytes > IPV4_ADDRESSES_END * 2 ? sumHalves(halves, ip + IPV4_ADDRESSES_END, ip + (ipBytes >>> 1)) : 0;
+    const sum = sumHalves(halves, ip, ip + IPV4_ADDRESSES) + addressSum + options;
+    const status = foldSum(sum) === ALL_ONES ? RXD_STAT_IPCS : RXD_STAT_IPCS | RXD_ERR_IPE;
+    return l4Protocol === 0 ? status : status | layer4Status(frame, headers, addressSum);
   }
-  return headers.l4Protocol === 0 ? status : status | layer4Status(frame, headers);
+  if (l4Protocol === 0) return 0;
+  return layer4Status(frame, headers, sumHalves(halves, ip + IPV6_ADDRESSES, ip + IPV6_ADDRESSES_END));
 }

@@ -8,7 +8,7 @@ import {
   FRAME_BYTES_MIN,
   VLAN_TAG_BYTES,
 } from "./frame-limits.ts";
-import type { FrameFacts, PacketBuffer } from "./packet-buffer.ts";
+import { FRAME_DESCRIPTOR, type PacketBuffer } from "./packet-buffer.ts";
 import { PacketHeaders } from "./packet-headers.ts";
 import { checksumStatus } from "./receive-checks.ts";
 import type { ReceiveQueue } from "./receive-queue.ts";
@@ -38,7 +38,6 @@ export class ReceiveIntake {
   readonly #counters: IntakeCounters;
   readonly #headers = new PacketHeaders();
   readonly #rss: Rss;
-  readonly #facts: FrameFacts = { queue: 0, packetInfo: 0, rssHash: 0, status: 0, vlanTag: 0 };
 
   constructor(parts: {
     registers: Uint32Array;
@@ -94,20 +93,17 @@ export class ReceiveIntake {
       this.#counters.queueNotReady++;
       return false;
     }
-    const facts = this.#facts;
-    facts.queue = index;
-    facts.packetInfo = this.#headers.packetType | this.#rss.type;
-    facts.rssHash = this.#rss.hash;
-    facts.status = checksumStatus(frame, this.#headers);
-    facts.vlanTag = 0;
-    if (!tagged || !queue.stripsVlan) {
-      this.#buffer.push(start, 0, length, facts);
-      return true;
-    }
-    facts.status |= RXD_STAT_VP;
-    facts.vlanTag = vlanTag(frame, start);
-    stripVlanTag(frame, start);
-    this.#buffer.push(start, VLAN_TAG_BYTES, length - VLAN_TAG_BYTES, facts);
+    const status = checksumStatus(frame, this.#headers);
+    const strips = tagged && queue.stripsVlan;
+    const tag = strips ? vlanTag(frame, start) : 0;
+    if (strips) stripVlanTag(frame, start);
+    const skip = strips ? VLAN_TAG_BYTES : 0;
+    const record = this.#buffer.push(start, skip, length - skip, index);
+    const { records } = this.#buffer;
+    records[record + FRAME_DESCRIPTOR] = this.#headers.packetType | this.#rss.type;
+    records[record + FRAME_DESCRIPTOR + 1] = this.#rss.hash;
+    records[record + FRAME_DESCRIPTOR + 2] = strips ? status | RXD_STAT_VP : status;
+    records[record + FRAME_DESCRIPTOR + 3] = tag << 16;
     return true;
   }
 }

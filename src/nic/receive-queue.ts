@@ -110,7 +110,7 @@ export class ReceiveQueue {
     const { head } = ring;
     const status = this.#dma.writeWords(ring.address(head), words, DESCRIPTOR_WORDS, this.#writeBackTag | head);
     if (status !== DmaStatus.ok) return status;
-    ring.head = ring.after(head);
+    ring.moveHead(ring.after(head));
     if (this.#fetchedCount > 0) {
       this.#fetchedFirst++;
       this.#fetchedCount--;

@@ -4,7 +4,7 @@ import { DmaStatus } from "../iommu/dma-port.ts";
 import { QueueDirection, type DatapathHooks, type ReceiveState, type RingView } from "./datapath-ports.ts";
 import { DESCRIPTOR_WORDS, RXD_ERR_CE, RXD_STAT_DD, RXD_STAT_EOP } from "./descriptors.ts";
 import { FCS_BYTES } from "./frame-limits.ts";
-import { PacketBuffer } from "./packet-buffer.ts";
+import { FRAME_DESCRIPTOR, FRAME_LENGTH, FRAME_OFFSET, FRAME_QUEUE, PacketBuffer } from "./packet-buffer.ts";
 import { countGoodFrame, type PortCounters } from "./port-counters.ts";
 import { ReceiveIntake, type IntakeCounters } from "./receive-intake.ts";
 import { ReceiveQueue } from "./receive-queue.ts";
@@ -54,6 +54,8 @@ function isMulticast(words: Uint32Array, offset: number): boolean {
   const first = words[offset >>> 2] as number;
   return (first & 1) !== 0 && !(first === 0xffff_ffff && ((words[(offset >>> 2) + 1] as number) & 0xffff) === 0xffff);
 }
+
+const DONE = RXD_STAT_DD | RXD_STAT_EOP;
 
 /** What the next step does. */
 const Phase = { idle: 0, buffer: 1, writeBack: 2, cause: 3 } as const;
@@ -188,14 +190,15 @@ export class ReceiveUnit {
     if (this.#owing !== 0 && this.#payOwed()) return true;
     const buffer = this.#buffer;
     while (buffer.count > 0) {
-      const queue = this.#queueAt(buffer.queue);
-      const { length } = buffer;
+      const record = buffer.oldest;
+      const queue = this.#queueAt(buffer.records[record + FRAME_QUEUE] as number);
+      const length = buffer.records[record + FRAME_LENGTH] as number;
       const fate = this.#fate(queue, length);
       if (fate === Fate.hold) return false;
       if (fate === Fate.deliver) {
         this.#queue = queue;
         this.#hasFrame = true;
-        this.#offset = buffer.offset;
+        this.#offset = buffer.records[record + FRAME_OFFSET] as number;
         this.#remaining = length;
         this.#writeBuffer();
         return true;
@@ -271,9 +274,9 @@ export class ReceiveUnit {
 
   #countDelivered(): void {
     this.counters.delivered++;
-    const { frame, offset, length } = this.#buffer;
-    countGoodFrame(this.#registers, receiveCounters, length + FCS_BYTES);
-    if (isMulticast(frame.words, offset)) {
+    const { frame, oldest, records } = this.#buffer;
+    countGoodFrame(this.#registers, receiveCounters, (records[oldest + FRAME_LENGTH] as number) + FCS_BYTES);
+    if (isMulticast(frame.words, records[oldest + FRAME_OFFSET] as number)) {
       this.#registers[VFMPRC >>> 2] = (this.#registers[VFMPRC >>> 2] as number) + 1;
     }
   }
@@ -281,18 +284,19 @@ export class ReceiveUnit {
   /** Fills the write-back in. Only the last descriptor of a frame carries its status and its VLAN tag. */
   #describe(isLast: boolean): void {
     const words = this.#words;
-    const buffer = this.#buffer;
     if (this.#error !== 0) {
       words[0] = 0;
       words[1] = 0;
-      words[2] = RXD_STAT_DD | RXD_STAT_EOP | this.#error;
+      words[2] = DONE | this.#error;
       words[3] = this.#piece;
       return;
     }
-    words[0] = buffer.packetInfo;
-    words[1] = buffer.rssHash;
-    words[2] = isLast ? RXD_STAT_DD | RXD_STAT_EOP | buffer.status : RXD_STAT_DD;
-    words[3] = isLast ? this.#piece | (buffer.vlanTag << 16) : this.#piece;
+    const { records, oldest } = this.#buffer;
+    const said = oldest + FRAME_DESCRIPTOR;
+    words[0] = records[said] as number;
+    words[1] = records[said + 1] as number;
+    words[2] = isLast ? DONE | (records[said + 2] as number) : RXD_STAT_DD;
+    words[3] = isLast ? this.#piece | (records[said + 3] as number) : this.#piece;
   }
 
   #cause(): void {
@@ -351,7 +355,7 @@ export class ReceiveUnit {
     queue.decode();
     if (queue.ring.isEnabled !== wasEnabled) {
       // A queue starts with a head of 0 and nothing under way, and ends with nothing owed.
-      if (queue.ring.isEnabled) queue.ring.head = 0;
+      if (queue.ring.isEnabled) queue.ring.moveHead(0);
       queue.clear();
       this.#owing &= ~(1 << index);
       this.#abandon(index);

@@ -27,8 +27,7 @@ const RING_DESCRIPTORS_MULTIPLE = 8;
 const RING_ALIGNMENT_BYTES = 128;
 
 /**
- * Geometry is decoded once, when a register of the queue is written; head and tail are read where they live, in the
- * registers. Everything that walks a ring asks `isReady` first, and while it is true head and tail are indices below
+ * Decoded once, when a register of the queue is written; a device step reads fields, not registers. Everything that walks a ring asks `isReady` first, and while it is true head and tail are indices below
  * `descriptors`, so no walk leaves the ring or goes around it twice.
  */
 export class Ring {
@@ -37,6 +36,9 @@ export class Ring {
   base = 0;
   /** Length; 0 when the length register is nonsense. */
   descriptors = 0;
+  /** First descriptor that is not written back (receive) or not fetched (transmit). Only `moveHead` changes it. */
+  head = 0;
+  tail = 0;
   isEnabled = false;
   isReady = false;
   condition: QueueCondition = "disabled";
@@ -46,8 +48,8 @@ export class Ring {
   readonly #lengthBytes: number;
   readonly #control: number;
   readonly #enableBit: number;
-  readonly #head: number;
-  readonly #tail: number;
+  readonly #headRegister: number;
+  readonly #tailRegister: number;
   /** A mistake that the ring's own registers do not show; decoded by the owner of the ring. */
   #fault: QueueCondition | undefined;
 
@@ -60,11 +62,11 @@ export class Ring {
     this.#lengthBytes = (isReceive ? VFRDLEN(queue) : VFTDLEN(queue)) >>> 2;
     this.#control = (isReceive ? VFRXDCTL(queue) : VFTXDCTL(queue)) >>> 2;
     this.#enableBit = isReceive ? RXDCTL_ENABLE : TXDCTL_ENABLE;
-    this.#head = (isReceive ? VFRDH(queue) : VFTDH(queue)) >>> 2;
-    this.#tail = (isReceive ? VFRDT(queue) : VFTDT(queue)) >>> 2;
+    this.#headRegister = (isReceive ? VFRDH(queue) : VFTDH(queue)) >>> 2;
+    this.#tailRegister = (isReceive ? VFRDT(queue) : VFTDT(queue)) >>> 2;
   }
 
-  /** Reads the registers again, all but head and tail once and for all until the next call. */
+  /** Reads the registers again. `fault` is a mistake that the ring's own registers do not show. */
   decode(fault?: QueueCondition): void {
     const registers = this.#registers;
     const lengthBytes = registers[this.#lengthBytes] as number;
@@ -78,8 +80,10 @@ export class Ring {
     this.check();
   }
 
-  /** Looks at head and tail again; called when the guest wrote the tail. */
+  /** Reads head and tail again: the guest wrote the tail. */
   check(): void {
+    this.head = this.#registers[this.#headRegister] as number;
+    this.tail = this.#registers[this.#tailRegister] as number;
     this.condition = this.#judge();
     this.isReady = this.condition === "ready";
   }
@@ -91,16 +95,10 @@ export class Ring {
     return this.head < this.descriptors && this.tail < this.descriptors ? "ready" : "bad-index";
   }
 
-  get head(): number {
-    return this.#registers[this.#head] as number;
-  }
-
-  set head(index: number) {
-    this.#registers[this.#head] = index;
-  }
-
-  get tail(): number {
-    return this.#registers[this.#tail] as number;
+  /** The head lives here and, for the guest to read, in its register. */
+  moveHead(index: number): void {
+    this.head = index;
+    this.#registers[this.#headRegister] = index;
   }
 
   /** Descriptors from the head up to the tail. */
@@ -118,7 +116,9 @@ export class Ring {
   }
 
   view(): RingView {
-    const { isEnabled: enabled, condition, base, descriptors, head, tail } = this;
+    const { isEnabled: enabled, condition, base, descriptors } = this;
+    const head = this.#registers[this.#headRegister] as number;
+    const tail = this.#registers[this.#tailRegister] as number;
     return { enabled, condition, base, descriptors, head, tail };
   }
 }

@@ -135,7 +135,7 @@ export class TransmitQueue {
       if (at < 0) return Found.fault;
       if (!isContext(this.fetched[at + 2] as number)) break;
       this.#take(at);
-      ring.head = ring.after(ring.head);
+      ring.moveHead(ring.after(ring.head));
       this.#consumed++;
       available--;
     }
@@ -161,7 +161,7 @@ export class TransmitQueue {
   /** Moves the head past the frame that was found. */
   consume(): void {
     const { ring } = this;
-    ring.head = (ring.head + this.frameDescriptors) % ring.descriptors;
+    ring.moveHead((ring.head + this.frameDescriptors) % ring.descriptors);
     this.#consumed += this.frameDescriptors;
     this.#searched = 0;
   }

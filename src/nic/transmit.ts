@@ -308,7 +308,7 @@ export class TransmitUnit {
     queue.decode();
     if (queue.ring.isEnabled !== wasEnabled) {
       // A queue starts with a head of 0 and nothing under way; what a disabled one still owed is not written any more.
-      if (queue.ring.isEnabled) queue.ring.head = 0;
+      if (queue.ring.isEnabled) queue.ring.moveHead(0);
       queue.clear();
     }
     this.#abandonUnready(queue);

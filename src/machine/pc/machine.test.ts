@@ -2,12 +2,14 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import xxhash from "xxhash-wasm";
 import { OperationError } from "../../base/errors.ts";
+import { SeededRandom } from "../../base/random.ts";
 import { PageSet } from "../../memory/page-set.ts";
 import { cpuFields, cpuFieldsBytes } from "./cpu-fields.ts";
 import { loadPcEmulator } from "./emulator.ts";
 import { PcMachine } from "./machine.ts";
-import { decodeTree } from "./state-tree.ts";
+import { decodeTree, encodeTree, type StateTree } from "./state-tree.ts";
 import { countForEver, halt, setSegments, toyBios } from "./toy-bios.fixture.ts";
 
 const wasm = new Uint8Array(readFileSync(fileURLToPath(new URL("v86.wasm", import.meta.resolve("v86")))));
@@ -238,6 +240,46 @@ test("no state but one of such a machine is accepted", async () => {
   refuses(other.saveState(), "another memory size");
   destination.restoreState(good);
 });
+
+test("a state with any one number changed, and its hash made right again, is loaded or refused, and nothing else", async () => {
+  const source = await machineWith(countForEver);
+  await runUntil(source, () => word(source, 0x2_0000) > 0);
+  const good = source.saveState();
+  const hashes = await xxhash();
+  const random = new SeededRandom(82_599);
+  const extremes = [0, 1, -1, 0.5, true, 0x7fff_ffff, 1e14, -1e14, undefined, null];
+  const destination = await machineWith(halt);
+  for (let round = 0; round < 150; round++) {
+    const tree = decodeTree(good.subarray(20), 1 << 22);
+    const leaves = leavesOf(tree);
+    const { list, index } = leaves[random.below(leaves.length)] as Leaf;
+    list[index] = extremes[random.below(extremes.length)];
+    const payload = encodeTree(tree);
+    const bytes = Uint8Array.from([...good.subarray(0, 20), ...payload]);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(12, payload.length, true);
+    view.setUint32(16, hashes.h32Raw(payload), true);
+    try {
+      destination.restoreState(bytes);
+    } catch (error) {
+      assert.ok(error instanceof OperationError && error.code === "machine-state-invalid", String(error));
+    }
+  }
+});
+
+interface Leaf {
+  readonly list: StateTree[];
+  readonly index: number;
+}
+
+/** The places of all numbers and flags in a tree. */
+function leavesOf(tree: StateTree): Leaf[] {
+  if (!Array.isArray(tree)) return [];
+  const list = tree as StateTree[];
+  return list.flatMap((value, index) =>
+    typeof value === "number" || typeof value === "boolean" ? [{ list, index }] : leavesOf(value),
+  );
+}
 
 test("a device that throws stops the machine, whose owner is told", async () => {
   const failures: unknown[] = [];

@@ -13,7 +13,7 @@ import { PcInterrupts } from "./interrupts.ts";
 import { restoreMachineState, saveMachineState, type Hash32, type StateContext } from "./machine-state.ts";
 import { PcMemory } from "./memory.ts";
 import { PciSlot } from "./pci-slot.ts";
-import { clearEmptyBars, mendHotPlug, protectBiosShadow } from "./platform.ts";
+import { clearEmptyBars, drawNothing, mendHotPlug, protectBiosShadow } from "./platform.ts";
 import { putTimersOnClock } from "./timers.ts";
 import type { V86Core, V86Cpu, V86Emulator } from "./v86-internals.ts";
 
@@ -87,6 +87,7 @@ export class PcMachine implements Machine {
     mendHotPlug(this.#cpu);
     protectBiosShadow(this.#cpu);
     clearEmptyBars(this.#cpu);
+    drawNothing(this.#cpu);
     putTimersOnClock(this.#cpu, { machine: clock, wall: options.wallClock ?? { nowMs: () => Date.now() } });
     this.#watchTicks();
   }

@@ -82,8 +82,16 @@ export interface V86Uart extends V86Device {
   input: number[];
 }
 
+/** All replaceable: they draw. */
 export interface V86Vga extends V86Device {
-  readonly pixel_buffer: Uint8Array;
+  complete_redraw(): void;
+  complete_replot(): void;
+  set_font_bitmap(): void;
+  set_size_graphical(): void;
+  set_size_text(): void;
+  text_mode_redraw(): void;
+  update_layers(): void;
+  update_vga_size(): void;
 }
 
 export interface V86Devices {
@@ -209,7 +217,12 @@ const required: readonly (readonly [path: string, functions: string, others: str
      next_interrupt next_interrupt_alarm update_interrupt update_interrupt_time`,
   ],
   ["v86.cpu.devices.uart0", deviceFunctions, "input"],
-  ["v86.cpu.devices.vga", deviceFunctions, "pixel_buffer"],
+  [
+    "v86.cpu.devices.vga",
+    `${deviceFunctions} complete_redraw complete_replot set_font_bitmap set_size_graphical set_size_text
+     text_mode_redraw update_layers update_vga_size`,
+    "pixel_buffer",
+  ],
   ...words("dma ps2 vmware parallel0 fdc ide sb16").map(
     (name) => [`v86.cpu.devices.${name}`, deviceFunctions, ""] as const,
   ),

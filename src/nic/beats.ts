@@ -88,7 +88,7 @@ export class Beats {
     receive.stop();
     if (isBusMaster()) while (receive.step());
     this.stopTransmit();
-    this.#pushPostedWrites();
+    this.pushPostedWrites();
     this.#isStopped = true;
     this.#isAwake = false;
   }
@@ -121,9 +121,10 @@ export class Beats {
 
   /**
    * A read may not pass posted writes (PCI Express Base Specification, section 2.4.1): reading the first descriptor of
-   * a ring pushes out what is still on its way. It is the drain of a stopped device (hazard `late-write`).
+   * a ring pushes out what is still on its way. It is the drain of a stopped device (hazard `late-write`), and what
+   * reading a register of real hardware does by itself.
    */
-  #pushPostedWrites(): void {
+  pushPostedWrites(): void {
     const { dma, queuePairs, receive, transmit, isBusMaster } = this.#parts;
     if (!isBusMaster()) return;
     for (let queue = 0; queue < queuePairs; queue++) {

@@ -216,6 +216,16 @@ test("stop pushes the last posted write out with a read", () => {
   assert.deepEqual(guest.poll(), [incoming(9)]);
 });
 
+test("what a saved state says was written is in memory, though the device goes on", () => {
+  const bus: { writes?: PostedWrites } = {};
+  const guest = booted({ wrapDma: (port) => (bus.writes = new PostedWrites(port)) });
+  for (let frame = 0; frame < 5; frame++) guest.vf.receiveFrame(incoming(frame));
+  for (let beat = 0; beat < 8; beat++) guest.vf.step();
+  assert.ok((bus.writes?.pending ?? 0) > 0);
+  assert.equal(guest.vf.save().registers["VFRDH"]?.[0], 3);
+  assert.deepEqual(guest.poll(), [incoming(0), incoming(1), incoming(2)]);
+});
+
 test("stopTransmit reports what was sent and sends nothing more while receiving goes on", () => {
   const guest = booted();
   guest.transmit(outgoing(1));

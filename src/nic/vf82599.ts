@@ -35,9 +35,9 @@ export interface ReceiveRingWatcher {
  * causes, and from then on the VF sends nothing: no DMA, no message, no frame. It goes on to answer: registers can be
  * read and written, doorbells are kept in the tails, mailbox requests are answered, causes and pending bits gather.
  * Frames that arrive are dropped and counted, as on a wire nobody listens to; those in the packet buffer stay there
- * until `start()`, but are not saved. `save()` may be called between any two steps and does not need `stop()`; without
- * it the state is of a device that is about to move on. `restore()` leaves the VF stopped. `start()` takes up the kept
- * work and sends the messages held back. All of them may be repeated.
+ * until `start()`, but are not saved. `save()` may be called between any two steps and does not need `stop()`: the state
+ * is then of a device that is about to move on, and what it says was written is in memory. `restore()` leaves the VF
+ * stopped. `start()` takes up the kept work and sends the messages held back. All of them may be repeated.
  */
 export class Vf82599 implements PciFunction {
   readonly #clock: Clock;
@@ -176,6 +176,7 @@ export class Vf82599 implements PciFunction {
   }
 
   save(): VfState {
+    this.#beats.pushPostedWrites();
     return {
       device: "82599-vf",
       version: VF_STATE_VERSION,

@@ -32,7 +32,10 @@ export const tagQueue = (tag: number): number => (tag >>> 16) & 0xf;
 export const tagIndex = (tag: number): number => tag & 0xffff;
 export const tagRelaxedOrdering = (tag: number): boolean => (tag & (1 << 24)) !== 0;
 
-/** Memory as the VF sees it. Each write is one beat: whole or not at all, a fault transfers nothing. */
+/**
+ * Memory as the VF sees it. Each write is one beat: whole or not at all, a fault transfers nothing. Every access has at
+ * least one byte.
+ */
 export interface DmaPort {
   /** Reads `count` little-endian 32-bit words from a 4-byte aligned address into target[0..count). */
   readWords(iova: number, target: Uint32Array, count: number): DmaStatus;

@@ -106,7 +106,6 @@ export class GuestDma implements DmaPort {
       if (address + piece > this.#memoryBytes) return this.#fault(iova, length, access, TRANSLATION_UNMAPPED);
       if (done === 0) first = address;
       else if (address !== first + done) isWhole = false;
-      if (length === 0) break;
       done += piece;
     }
     return isWhole ? first : SCATTERED;

@@ -1,5 +1,5 @@
 // The three states of a page that both trackers keep: mapped, released since last asked, or neither.
-import { assert } from "../base/assert.ts";
+import { AssertionError } from "../base/assert.ts";
 import { PageSet } from "../memory/page-set.ts";
 
 /**
@@ -30,7 +30,7 @@ export class MappedPages {
   release(page: number): void {
     if (page >= this.#counts.length) return;
     const count = (this.#counts[page] as number) - 1;
-    assert(count >= 0, `page ${page} was released more often than mapped`);
+    if (count < 0) throw new AssertionError(`page ${page} was released more often than mapped`);
     this.#counts[page] = count;
     if (count > 0) return;
     this.#mapped.delete(page);

@@ -7,6 +7,11 @@ function populationCount(word: number): number {
   return Math.imul((w + (w >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
 }
 
+/** The page an address lies in. A shift where one will do: this is asked for every DMA write. */
+export function pageOf(address: number, pageShift: number): number {
+  return address < 0x1_0000_0000 ? address >>> pageShift : Math.floor(address / 2 ** pageShift);
+}
+
 /** Apart from its callers, which are hot: an assertion there would compose its message every time. */
 function outside(page: number): never {
   throw new AssertionError(`page ${page} is outside the set`);
@@ -46,9 +51,8 @@ export class PageSet {
   /** Adds every page that [address, address + lengthBytes) touches; the part outside the set is left out. */
   addBytes(address: number, lengthBytes: number, pageShift: number): void {
     if (lengthBytes <= 0) return;
-    const pageBytes = 2 ** pageShift;
-    const last = Math.min(Math.floor((address + lengthBytes - 1) / pageBytes), this.capacity - 1);
-    for (let page = Math.floor(address / pageBytes); page <= last; page++) this.add(page);
+    const last = Math.min(pageOf(address + lengthBytes - 1, pageShift), this.capacity - 1);
+    for (let page = pageOf(address, pageShift); page <= last; page++) this.add(page);
   }
 
   addAll(): void {

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { Domain } from "../iommu/domain.ts";
 import { tagPurpose, DmaPurpose } from "../iommu/dma-port.ts";
 import type { RingView } from "./datapath-ports.ts";
-import { TestGuest } from "./datapath.fixture.ts";
+import { DatapathGuest } from "./datapath.fixture.ts";
 import { DescriptorShadowTracker } from "./descriptor-shadow.ts";
 import { PageSet } from "../memory/page-set.ts";
 import {
@@ -98,7 +98,7 @@ const action = fc.oneof(
 type Action = typeof action extends fc.Arbitrary<infer T> ? T : never;
 
 /** Descriptors that are plausible enough to get deep into the units. */
-function seedMemory(guest: TestGuest, salt: number): void {
+function seedMemory(guest: DatapathGuest, salt: number): void {
   const words = guest.memory.words();
   let state = salt | 1;
   for (let i = 0; i < words.length; i++) {
@@ -116,7 +116,7 @@ function seedMemory(guest: TestGuest, salt: number): void {
   }
 }
 
-function check(guest: TestGuest, registersBefore: number): void {
+function check(guest: DatapathGuest, registersBefore: number): void {
   for (const index of queues) {
     for (const unit of [guest.receive, guest.transmit]) {
       const { condition, head, tail, descriptors, enabled } = unit.ring(index);
@@ -131,7 +131,7 @@ function tailAfter({ tail, descriptors }: RingView, count: number): number {
   return descriptors === 0 ? tail : (tail + count) % descriptors;
 }
 
-function perform(guest: TestGuest, tracker: DescriptorShadowTracker, act: Action): void {
+function perform(guest: DatapathGuest, tracker: DescriptorShadowTracker, act: Action): void {
   switch (act.kind) {
     case "receive":
       guest.setRegister((receiveRegisters[act.which] ?? VFRDBAL)(act.queue), act.value);
@@ -196,7 +196,7 @@ function perform(guest: TestGuest, tracker: DescriptorShadowTracker, act: Action
 /** How often each counter moved over all plays: a fuzz that gets nowhere proves nothing. */
 type Reached = Map<string, number>;
 
-function noteReached(guest: TestGuest, reached: Reached): void {
+function noteReached(guest: DatapathGuest, reached: Reached): void {
   for (const [name, count] of Object.entries({ ...guest.receive.counters, ...guest.transmit.counters })) {
     if (count > 0) reached.set(name, (reached.get(name) ?? 0) + 1);
   }
@@ -204,7 +204,7 @@ function noteReached(guest: TestGuest, reached: Reached): void {
 
 function play(actions: readonly Action[], salt: number, withIommu: boolean, reached: Reached): void {
   const domain = new Domain();
-  const guest = new TestGuest({ memoryBytes, queuePairs: 2, ...(withIommu ? { domain } : {}) });
+  const guest = new DatapathGuest({ memoryBytes, queuePairs: 2, ...(withIommu ? { domain } : {}) });
   // Some pages are missing, one can only be read, one only be written; rings are among the good ones mostly.
   for (let page = 0; page < 16; page++) {
     const access = page === 6 ? 1 : page === 7 ? 2 : 3;
@@ -276,7 +276,7 @@ for (const withIommu of [false, true]) {
 
 test("a ring length that is no ring gives the queue a name for its condition and no work", () => {
   for (const bytes of [0, 1, 16, 112, 127, 129, 4096 * 16 + 128, 0xf_ff80, 0xffff_ffff]) {
-    const guest = new TestGuest();
+    const guest = new DatapathGuest();
     guest.openReceive();
     guest.openTransmit();
     guest.setRegister(VFRDLEN(0), bytes);
@@ -298,7 +298,7 @@ test("ring and head write-back addresses that are not aligned, or beyond 2^53, a
     [0xffff_ffff, 0xffff_ffff],
     [0x80, 0x0200_0000],
   ] as const) {
-    const guest = new TestGuest();
+    const guest = new DatapathGuest();
     guest.setRegister(VFTDWBAL(0), low | 1);
     guest.setRegister(VFTDWBAH(0), high);
     guest.openReceive();
@@ -323,7 +323,7 @@ test("ring and head write-back addresses that are not aligned, or beyond 2^53, a
 });
 
 test("a runaway tail stops the queue until a good tail is written", () => {
-  const guest = new TestGuest();
+  const guest = new DatapathGuest();
   guest.openReceive();
   guest.openTransmit();
   for (const tail of [8, 9, 4095, 0xffff]) {
@@ -343,7 +343,7 @@ test("a runaway tail stops the queue until a good tail is written", () => {
 
 test("a buffer size of nothing, or a descriptor type other than advanced with one buffer, stops the queue", () => {
   for (const srrctl of [0x0200_0000, 0x0000_0002, 0x0400_0002, 0x0a00_0002, 0x0e00_0002]) {
-    const guest = new TestGuest();
+    const guest = new DatapathGuest();
     guest.openReceive();
     guest.setRegister(VFSRRCTL(0), srrctl);
     guest.receive.queueChanged(0);

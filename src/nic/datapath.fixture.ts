@@ -41,7 +41,7 @@ export const receiveRingAt = (queue: number): number => 0x1000 * (queue + 1);
 export const transmitRingAt = (queue: number): number => 0x9000 + 0x1000 * queue;
 export const BUFFERS_AT = 0x2_0000;
 
-export class TestGuest {
+export class DatapathGuest {
   readonly memory: BufferMemory;
   readonly domain: DmaDomain;
   readonly dma: GuestDma;

@@ -3,15 +3,15 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { DmaPurpose, tagIndex, tagPurpose } from "../iommu/dma-port.ts";
 import { PageSet } from "../memory/page-set.ts";
-import { BUFFERS_AT, receiveRingAt, TestGuest, transmitRingAt, type GuestOptions } from "./datapath.fixture.ts";
+import { BUFFERS_AT, receiveRingAt, DatapathGuest, transmitRingAt, type GuestOptions } from "./datapath.fixture.ts";
 import { DescriptorShadowTracker } from "./descriptor-shadow.ts";
 import { VFRDBAL, VFRXDCTL, VFSRRCTL, VFTDWBAL, VFTXDCTL } from "./registers.ts";
 
 const PAGE = 4096;
 
 /** A guest with a tracker that hears of every doorbell, as a VF would tell it. */
-function tracked(options: GuestOptions = {}): { guest: TestGuest; tracker: DescriptorShadowTracker } {
-  const guest = new TestGuest(options);
+function tracked(options: GuestOptions = {}): { guest: DatapathGuest; tracker: DescriptorShadowTracker } {
+  const guest = new DatapathGuest(options);
   const { dma, registers, memory } = guest;
   const queuePairs = options.queuePairs ?? 1;
   const unit = options.receive?.bufferUnitBytes;
@@ -27,22 +27,22 @@ function tracked(options: GuestOptions = {}): { guest: TestGuest; tracker: Descr
 }
 
 function open(
-  guest: TestGuest,
+  guest: DatapathGuest,
   tracker: DescriptorShadowTracker,
-  setup?: Parameters<TestGuest["openReceive"]>[1],
+  setup?: Parameters<DatapathGuest["openReceive"]>[1],
 ): void {
   guest.openReceive(0, setup);
   tracker.queueChanged(0);
 }
 
-const pagesOf = (guest: TestGuest, fill: (into: PageSet) => void): number[] => {
+const pagesOf = (guest: DatapathGuest, fill: (into: PageSet) => void): number[] => {
   const set = new PageSet(guest.memory.pages.count);
   fill(set);
   return set.toArray();
 };
-const mapped = (guest: TestGuest, tracker: DescriptorShadowTracker): number[] =>
+const mapped = (guest: DatapathGuest, tracker: DescriptorShadowTracker): number[] =>
   pagesOf(guest, (into) => tracker.mappedInto(into));
-const released = (guest: TestGuest, tracker: DescriptorShadowTracker): number[] =>
+const released = (guest: DatapathGuest, tracker: DescriptorShadowTracker): number[] =>
   pagesOf(guest, (into) => tracker.fetchReleased(into));
 
 const frame = (length: number): Uint8Array => {
@@ -103,7 +103,7 @@ test("pages beyond RAM are left out and addresses beyond 2^53 do no harm", () =>
   assert.deepEqual(released(guest, tracker), [count - 1]);
 });
 
-const releasing: [string, (guest: TestGuest, tracker: DescriptorShadowTracker) => void][] = [
+const releasing: [string, (guest: DatapathGuest, tracker: DescriptorShadowTracker) => void][] = [
   [
     "disabling the queue",
     (guest, tracker) => {

@@ -4,7 +4,7 @@ import type { DmaPort } from "../iommu/dma-port.ts";
 import { MappedPages } from "../iommu/mapped-pages.ts";
 import type { MappedPageTracker } from "../iommu/tracker.ts";
 import type { PageGeometry } from "../memory/geometry.ts";
-import type { PageSet } from "../memory/page-set.ts";
+import { pageOf, type PageSet } from "../memory/page-set.ts";
 import { RingShadow, type BufferListener } from "./ring-shadow.ts";
 
 export interface DescriptorShadowOptions {
@@ -50,19 +50,17 @@ export class DescriptorShadowTracker implements MappedPageTracker, BufferListene
     this.#shadow.rebuild();
   }
 
+  /** At most 31 KiB of buffer, so a handful of pages; those beyond RAM are left out by MappedPages. */
   posted(address: number, lengthBytes: number): void {
-    this.#forEachPage(address, lengthBytes, (page) => this.#pages.map(page));
+    const { shift } = this.#geometry;
+    const last = pageOf(address + lengthBytes - 1, shift);
+    for (let page = pageOf(address, shift); page <= last; page++) this.#pages.map(page);
   }
 
   released(address: number, lengthBytes: number): void {
-    this.#forEachPage(address, lengthBytes, (page) => this.#pages.release(page));
-  }
-
-  /** At most 31 KiB of buffer, so a handful of pages; those beyond RAM are left out by MappedPages. */
-  #forEachPage(address: number, lengthBytes: number, visit: (page: number) => void): void {
-    const { sizeBytes } = this.#geometry;
-    const last = Math.floor((address + lengthBytes - 1) / sizeBytes);
-    for (let page = Math.floor(address / sizeBytes); page <= last; page++) visit(page);
+    const { shift } = this.#geometry;
+    const last = pageOf(address + lengthBytes - 1, shift);
+    for (let page = pageOf(address, shift); page <= last; page++) this.#pages.release(page);
   }
 
   mappedInto(into: PageSet): void {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { DmaPurpose, tagIndex, tagPurpose, tagQueue, tagRelaxedOrdering } from "../iommu/dma-port.ts";
-import { BUFFERS_AT, receiveRingAt, TestGuest, writtenBack, type GuestOptions } from "./datapath.fixture.ts";
+import { BUFFERS_AT, receiveRingAt, DatapathGuest, writtenBack, type GuestOptions } from "./datapath.fixture.ts";
 import {
   PKTTYPE_IPV4,
   PKTTYPE_TCP,
@@ -43,8 +43,8 @@ const plain = (length: number, fill = 0x5a): Uint8Array => {
   return bytes;
 };
 
-function open(options: GuestOptions = {}, setup: Parameters<TestGuest["openReceive"]>[1] = {}): TestGuest {
-  const guest = new TestGuest(options);
+function open(options: GuestOptions = {}, setup: Parameters<DatapathGuest["openReceive"]>[1] = {}): DatapathGuest {
+  const guest = new DatapathGuest(options);
   guest.openReceive(0, setup);
   return guest;
 }
@@ -142,7 +142,7 @@ test("prefetching changes nothing in what the guest sees, over several laps of t
 
 test("relaxed ordering follows VFDCA_RXCTRL, and after a reset buffers have it and write-backs do not", () => {
   const relaxed = (control: number | undefined): boolean[] => {
-    const guest = new TestGuest();
+    const guest = new DatapathGuest();
     if (control !== undefined) guest.setRegister(VFDCA_RXCTRL(0), control);
     guest.openReceive();
     guest.postMany(4);
@@ -239,7 +239,7 @@ test("frames up to the PF's limit pass and longer ones do not, with four bytes m
 test("with VME the tag leaves the frame and stands in the descriptor; without, the frame stays as it is", () => {
   const built = buildFrame({ version: 4, protocol: "tcp", payload: [9, 8, 7, 6, 5, 4, 3, 2, 1, 0], vlan: 0x6123 });
   const untagged = Uint8Array.from([...built.bytes.slice(0, 12), ...built.bytes.slice(16)]);
-  const receive = (control: number): { guest: TestGuest; done: ReturnType<typeof writtenBack> } => {
+  const receive = (control: number): { guest: DatapathGuest; done: ReturnType<typeof writtenBack> } => {
     const guest = open({}, { control });
     guest.postMany(4);
     guest.receive.frame(built.bytes);
@@ -257,7 +257,7 @@ test("with VME the tag leaves the frame and stands in the descriptor; without, t
 });
 
 test("RSS spreads frames over the queues and reports hash and type; queues that are off drop theirs", () => {
-  const guest = new TestGuest({ queuePairs: 2 });
+  const guest = new DatapathGuest({ queuePairs: 2 });
   for (let i = 0; i < 10; i++) guest.setRegister(VFRSSRK(i), 0x9e37_79b9 * (i + 1));
   for (let i = 0; i < 16; i++) guest.setRegister(VFRETA(i), 0x0100_0100);
   guest.setRegister(VFMRQC, 0x0033_0001);
@@ -374,7 +374,7 @@ test("a queue disabled between two beats forgets the frame and writes nothing mo
 
 /** What ixgbevf_clean_rx_irq does: length tells done, descriptors are chained up to EOP, errors drop the chain. */
 function driverReads(
-  guest: TestGuest,
+  guest: DatapathGuest,
   from: number,
 ): { frames: number[]; dropped: number; open: boolean; next: number } {
   const frames: number[] = [];
@@ -470,7 +470,7 @@ test("a buffer that cannot be written costs its frame, and the driver gets the d
 });
 
 test("a ring that cannot be reached stops its queue until it is disabled, and only that queue", () => {
-  const guest = new TestGuest({ queuePairs: 2 });
+  const guest = new DatapathGuest({ queuePairs: 2 });
   guest.openReceive(1);
   guest.postMany(4, 2048, 1);
   guest.openReceive(0, { base: 0x1000_0000 });

@@ -167,20 +167,26 @@ export class RingShadow {
       const count = Math.min(FETCH_MAX, (tail > first ? tail : ring.descriptors) - first);
       const status = this.#options.dma.readWords(ring.address(first), this.#fetched, count * DESCRIPTOR_WORDS);
       for (let i = 0; i < count; i++) {
-        this.#release(slots, first + i);
-        if (status === DmaStatus.ok) this.#remember(slots, first + i, i);
+        if (status === DmaStatus.ok) this.#replace(slots, first + i, i);
+        else this.#release(slots, first + i);
       }
       slots.tail = first + count === ring.descriptors ? 0 : first + count;
     }
   }
 
-  #remember(slots: Slots, slot: number, place: number): void {
-    const at = slot * DESCRIPTOR_WORDS;
+  /** The new buffer is posted before the old one is released, so that a page they share is mapped all along. */
+  #replace(slots: Slots, slot: number, place: number): void {
+    const { listener } = this.#options;
+    const wasPosted = slots.isPosted[slot] === 1;
+    const before = bufferAddress(slots.words, slot);
     for (let i = 0; i < DESCRIPTOR_WORDS; i++) {
-      slots.words[at + i] = this.#fetched[place * DESCRIPTOR_WORDS + i] as number;
+      slots.words[slot * DESCRIPTOR_WORDS + i] = this.#fetched[place * DESCRIPTOR_WORDS + i] as number;
     }
+    const now = bufferAddress(slots.words, slot);
     slots.isPosted[slot] = 1;
-    this.#options.listener?.posted(bufferAddress(slots.words, slot), slots.bufferBytes);
+    if (listener === undefined || (wasPosted && now === before)) return;
+    listener.posted(now, slots.bufferBytes);
+    if (wasPosted) listener.released(before, slots.bufferBytes);
   }
 
   #release(slots: Slots, slot: number): void {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { BUFFERS_AT, TestGuest } from "./datapath.fixture.ts";
+import { BUFFERS_AT, DatapathGuest } from "./datapath.fixture.ts";
 import { buildFrame, type BuiltFrame, type FrameRecipe } from "./frames.fixture.ts";
 import { VFGPTC } from "./registers.ts";
 
@@ -49,8 +49,8 @@ function reference({ recipe, mss, vlan }: Case): Uint8Array[] {
   return segments;
 }
 
-function segmentsSent({ recipe, mss, vlan }: Case, options = 0x300): { sent: Uint8Array[]; guest: TestGuest } {
-  const guest = new TestGuest();
+function segmentsSent({ recipe, mss, vlan }: Case, options = 0x300): { sent: Uint8Array[]; guest: DatapathGuest } {
+  const guest = new DatapathGuest();
   guest.openTransmit(0, { descriptors: 16 });
   const built = buildFrame(recipe);
   const bytes = asDriverLeavesIt(built, recipe);
@@ -106,7 +106,7 @@ test("a large frame leaves as exactly the frames that a stack without offload wo
 test("64 KiB of payload leave as 45 segments of 1448 bytes and a rest", () => {
   const payload = Array.from({ length: 65_536 }, (_, i) => (i * 7) & 0xff);
   const recipe: FrameRecipe = { version: 4, protocol: "tcp", payload, tcpOptionWords: 3, tcpFlags: 0x18 };
-  const guest = new TestGuest();
+  const guest = new DatapathGuest();
   guest.openTransmit(0, { descriptors: 16 });
   const built = buildFrame({ ...recipe, payload: [] });
   guest.memory.bytes().set([...asDriverLeavesIt(built, recipe), ...payload], BUFFERS_AT);
@@ -150,7 +150,7 @@ test("a tunnel header that the driver folded into the IP length is carried over,
   outer.splice(10, 2, (0xffff - sum) >>> 8, (0xffff - sum) & 0xff);
   const frame = [...inner.bytes.slice(0, 14), ...outer, ...between, ...innerIpAndAll.slice(20)];
   const ipBytes = 20 + between.length;
-  const guest = new TestGuest();
+  const guest = new DatapathGuest();
   guest.openTransmit(0, { descriptors: 16 });
   guest.memory.bytes().set(frame, BUFFERS_AT);
   guest.send([

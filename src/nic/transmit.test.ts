@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { DmaPurpose, tagIndex, tagPurpose, tagRelaxedOrdering } from "../iommu/dma-port.ts";
-import { BUFFERS_AT, TestGuest, transmitRingAt } from "./datapath.fixture.ts";
+import { BUFFERS_AT, DatapathGuest, transmitRingAt } from "./datapath.fixture.ts";
 import { buildFrame, type BuiltFrame, type FrameRecipe, type ProtocolName } from "./frames.fixture.ts";
 import { DCA_TXCTRL_DESC_WRO_EN, VFDCA_TXCTRL, VFGOTC_LSB, VFGPTC, VFTDBAL, VFTDWBAL, VFTXDCTL } from "./registers.ts";
 
@@ -47,13 +47,13 @@ const plain = (length: number, fill = 0x5a): Uint8Array => {
   return bytes;
 };
 
-function open(setup: Parameters<TestGuest["openTransmit"]>[1] = {}, queuePairs = 1): TestGuest {
-  const guest = new TestGuest({ queuePairs });
+function open(setup: Parameters<DatapathGuest["openTransmit"]>[1] = {}, queuePairs = 1): DatapathGuest {
+  const guest = new DatapathGuest({ queuePairs });
   for (let queue = 0; queue < queuePairs; queue++) guest.openTransmit(queue, setup);
   return guest;
 }
 
-function put(guest: TestGuest, bytes: Uint8Array, at = BUFFERS_AT): number {
+function put(guest: DatapathGuest, bytes: Uint8Array, at = BUFFERS_AT): number {
   guest.memory.bytes().set(bytes, at);
   return at;
 }
@@ -349,7 +349,7 @@ test("completions wait for WTHRESH while there is more to send, and no longer", 
 });
 
 test("head write-back puts VFTDH as a word where VFTDWBAL says, instead of DD", () => {
-  const guest = new TestGuest();
+  const guest = new DatapathGuest();
   guest.setRegister(VFTDWBAL(0), 0x8004 | 1);
   guest.openTransmit(0, { descriptors: 16 });
   const tags: number[] = [];
@@ -375,7 +375,7 @@ test("write-backs carry the relaxed-ordering bit that VFDCA_TXCTRL asks for, on 
     [0, false],
     [DCA_TXCTRL_DESC_WRO_EN, true],
   ] as const) {
-    const guest = new TestGuest();
+    const guest = new DatapathGuest();
     if (control !== undefined) guest.setRegister(VFDCA_TXCTRL(0), control);
     guest.openTransmit();
     const seen: number[] = [];

@@ -225,7 +225,7 @@ export class TransmitUnit {
   #append(addressLow: number, addressHigh: number, length: number): void {
     const gathered = this.#gathered;
     if (gathered.length + length > LARGE_FRAME_BYTES_MAX) gathered.isMalformed = true;
-    if (gathered.isMalformed || gathered.hasFault) return;
+    if (length === 0 || gathered.isMalformed || gathered.hasFault) return;
     const address = addressFromHalves(addressLow, addressHigh);
     const { frame, start } = this.#whole;
     const status = this.#dma.readBytes(address, frame.bytes, start + gathered.length, length);

@@ -1,6 +1,7 @@
 // Loads npm v86: the wasm, rewritten and compiled once for all machines of a process, and an instance of the emulator.
 import { V86 } from "v86";
 import { OperationError } from "../../base/errors.ts";
+import { checkedKernel, placeInitrd } from "./boot-protocol.ts";
 import type { MachineClock } from "./clock.ts";
 import type { CpuDirtyLogMethod } from "./cpu-dirty-log.ts";
 import { checkedInternals, type V86Emulator } from "./v86-internals.ts";
@@ -56,11 +57,20 @@ export interface EmulatorOptions {
 /** Two planes of text and the least frame buffer that the VGA BIOS takes. */
 const vgaMemoryBytes = 512 * 1024;
 const loadedEvent = "emulator-loaded";
+/** The BIOS ends at 1 MiB, and begins no lower than the option ROMs' end; the VGA BIOS is the first of these. */
+const biosBytesMax = 0x4_0000;
+const vgaBiosBytesMax = 0x1_0000;
 
-/** An instance with its devices, which has not run. Throws OperationError `emulator-unsupported`. */
+/**
+ * An instance with its devices, which has not run. Throws OperationError `emulator-unsupported`, `kernel-invalid`,
+ * `firmware-invalid` or `memory-too-small`.
+ */
 export async function createEmulator(emulator: PcEmulator, options: EmulatorOptions): Promise<V86Emulator> {
   const image = (bytes: Uint8Array) => ({ buffer: bytes.slice().buffer });
-  const { boot, vgaBios, clock } = options;
+  const { bios, vgaBios, clock } = options;
+  checkFirmware("BIOS", bios, biosBytesMax);
+  if (vgaBios !== undefined) checkFirmware("VGA BIOS", vgaBios, vgaBiosBytesMax);
+  const boot = options.boot && { ...options.boot, kernel: checkedKernel(options.boot.kernel) };
   const created = await new Promise<V86>((resolve, reject) => {
     // The constructor's own promise chain has no error path, so errors leave by ours.
     const instantiate = (imports: object): Promise<WasmExports> =>
@@ -77,11 +87,9 @@ export async function createEmulator(emulator: PcEmulator, options: EmulatorOpti
       wasm_fn: instantiate as never,
       memory_size: options.memoryBytes,
       vga_memory_size: vgaMemoryBytes,
-      bios: image(options.bios),
+      bios: image(bios),
       ...(vgaBios === undefined ? {} : { vga_bios: image(vgaBios) }),
-      ...(boot === undefined
-        ? {}
-        : { bzimage: image(boot.kernel), initrd: image(boot.initrd), cmdline: boot.commandLine }),
+      ...(boot === undefined ? {} : { bzimage: image(boot.kernel), cmdline: boot.commandLine }),
       acpi: true,
       autostart: false,
       disable_keyboard: true,
@@ -91,7 +99,22 @@ export async function createEmulator(emulator: PcEmulator, options: EmulatorOpti
     });
     instance.add_listener(loadedEvent, () => resolve(instance));
   });
-  return checkedInternals(created);
+  const loaded = checkedInternals(created);
+  if (boot !== undefined) {
+    const { wasm_memory, mem8, memory_size } = loaded.v86.cpu;
+    placeInitrd(new Uint8Array(wasm_memory.buffer, mem8.byteOffset, memory_size[0]), boot.kernel, boot.initrd);
+  }
+  return loaded;
+}
+
+function checkFirmware(what: string, bytes: Uint8Array, bytesMax: number): void {
+  if (bytes.length > 0 && bytes.length <= bytesMax) return;
+  throw new OperationError({
+    code: "firmware-invalid",
+    message: `the ${what} has ${bytes.length} bytes, and there is room for ${bytesMax}`,
+    advice: "pass bios.bin and vgabios-stdvga.bin of Debian's seabios",
+    facts: { bytes: bytes.length, bytesMax },
+  });
 }
 
 function unsupported(what: string, cause?: unknown): OperationError {

@@ -126,6 +126,16 @@ test("a binary the rewrite does not know falls back to comparing, and says why; 
   await assert.rejects(loadPcEmulator(other, { dirtyLogMethod: "wasm" }), { code: "emulator-unsupported" });
 });
 
+test("a BIOS that does not fit, and a kernel that is none, are typed errors", async () => {
+  const bios = toyBios(halt);
+  const boot = { kernel: new Uint8Array(1000), initrd: new Uint8Array(1), commandLine: "" };
+  const make = (options: object): Promise<PcMachine> => PcMachine.create(emulator, { memoryBytes, bios, ...options });
+  await assert.rejects(make({ bios: new Uint8Array(0) }), { code: "firmware-invalid" });
+  await assert.rejects(make({ bios: new Uint8Array(0x4_0001) }), { code: "firmware-invalid" });
+  await assert.rejects(make({ vgaBios: new Uint8Array(0x1_0001) }), { code: "firmware-invalid" });
+  await assert.rejects(make({ boot }), { code: "kernel-invalid" });
+});
+
 test("what is not a wasm binary at all is a typed error", async () => {
   await assert.rejects(loadPcEmulator(Uint8Array.of(1, 2, 3)), { code: "emulator-unsupported" });
 });

@@ -28,8 +28,8 @@ interface Row {
   readonly pages: number;
   readonly pagesPerSecond: number;
   readonly pagesPerSecondBest: number;
-  /** Bytes a second over those of the yardstick; absent where the pages' bytes are not read through. */
-  readonly bandwidthShare?: number;
+  /** Bytes a second over those of the yardstick; null where the pages' bytes are not read through. */
+  readonly bandwidthShare: number | null;
 }
 
 /** Pages a second of `work`, which handles `pages` of them, in rising order. A run lasts 20 ms at least. */
@@ -120,7 +120,7 @@ const rows = cases.map(([what, pages, readsBytes, work]): Row => {
     pages,
     pagesPerSecond: Math.round(pagesPerSecond),
     pagesPerSecondBest: Math.round(measured.at(-1) ?? 0),
-    ...(readsBytes ? { bandwidthShare: pagesPerSecond / yardstick } : {}),
+    bandwidthShare: readsBytes ? pagesPerSecond / yardstick : null,
   };
 });
 
@@ -134,8 +134,7 @@ if (values.json) {
     const rate = (pagesPerSecond / 1e6).toFixed(2).padStart(10);
     const best = (pagesPerSecondBest / 1e6).toFixed(2).padStart(9);
     const gigabytes = ((pagesPerSecond * PAGE_BYTES) / 1e9).toFixed(1).padStart(8);
-    const share =
-      bandwidthShare === undefined ? "" : `${gigabytes} ${(bandwidthShare * 100).toFixed(0).padStart(15)} %`;
+    const share = bandwidthShare === null ? "" : `${gigabytes} ${(bandwidthShare * 100).toFixed(0).padStart(15)} %`;
     console.log(`${what.padEnd(45)} ${rate} ${best} ${share}`.trimEnd());
   }
 }

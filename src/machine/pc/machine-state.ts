@@ -32,7 +32,7 @@ const magic = "UwayPcSt";
 export const machineStateVersion = 1;
 const headerBytes = 20;
 /** No honest state is larger. */
-export const machineStateBytesMax = 4 << 20;
+const machineStateBytesMax = 4 << 20;
 const arrayBytesMax = 4 << 20;
 
 // Sizes of the structures that v86's own get_state takes (src/cpu.js).

@@ -18,7 +18,7 @@ import { putTimersOnClock } from "./timers.ts";
 import type { V86Core, V86Cpu, V86Emulator } from "./v86-internals.ts";
 
 const mebibyte = 1 << 20;
-export const pcMemoryBytes = { min: 64 * mebibyte, max: 1024 * mebibyte, multipleOf: mebibyte } as const;
+const pcMemoryBytes = { min: 64 * mebibyte, max: 1024 * mebibyte, multipleOf: mebibyte } as const;
 
 export interface PcMachineOptions {
   /** Multiple of 1 MiB, from 64 MiB to 1 GiB. */

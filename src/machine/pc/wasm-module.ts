@@ -4,7 +4,7 @@ import { unsigned, WasmFormatError, WasmReader } from "./leb128.ts";
 const preambleBytes = 8;
 
 /** Section ids of the core specification, section 5.5.2. */
-export const SectionId = { custom: 0, type: 1, import: 2, function: 3, global: 6, export: 7, code: 10 } as const;
+const SectionId = { custom: 0, type: 1, import: 2, function: 3, global: 6, export: 7, code: 10 } as const;
 
 export const ValueType = { i32: 0x7f } as const;
 

@@ -61,6 +61,12 @@ export interface LinuxGuestOptions {
  * Fails with OperationError `guest-boot-failed`, `emulator-unsupported` or `cache-unusable`.
  */
 export async function startLinuxGuest(options: LinuxGuestOptions): Promise<LinuxGuest> {
+  const guest = await snapshotOrBoot(options);
+  guest.machine.rehearseSave();
+  return guest;
+}
+
+async function snapshotOrBoot(options: LinuxGuestOptions): Promise<LinuxGuest> {
   const file = await snapshotFile(options);
   const snapshot = await readSnapshot(file);
   if (snapshot !== undefined) return startFromSnapshot(options, snapshot);

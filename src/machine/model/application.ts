@@ -33,7 +33,7 @@ export class Application {
     const { application } = this.#parts.state();
     const { program } = application;
     if (program.at === "post") this.#post(program.page);
-    else if (program.at === "ring") this.#ring(program.queue);
+    else if (program.at === "ring") this.#ring(program.queue, program.opened);
     else this.#doJob(jobs[application.turn++ % jobs.length] ?? "read");
     return true;
   }
@@ -115,7 +115,7 @@ export class Application {
   /** A driver that was taken down meanwhile loses the frame. */
   #post(page: number): void {
     const { state, layout, pages } = this.#parts;
-    const { application, driver } = state();
+    const { application, driver, counters } = state();
     const queue = (application.sending - 1) % layout.queuePairs;
     if (!driver.isUp || queue < 0 || !this.#parts.driver.transmit.hasRoom(queue)) {
       pages.release(page);
@@ -123,15 +123,14 @@ export class Application {
       return;
     }
     this.#parts.driver.transmit.post(queue, page, layout.sentFrameBytes);
-    application.program = { at: "ring", queue };
+    counters.sent++;
+    application.program = { at: "ring", queue, opened: counters.opened };
   }
 
-  #ring(queue: number): void {
+  /** Of a ring that was dropped meanwhile there is nothing to publish. */
+  #ring(queue: number, opened: number): void {
     const { application, driver, counters } = this.#parts.state();
-    if (driver.isUp) {
-      this.#parts.driver.transmit.publish(queue);
-      counters.sent++;
-    }
+    if (driver.isUp && counters.opened === opened) this.#parts.driver.transmit.publish(queue);
     application.program = { at: "next" };
   }
 }

@@ -248,7 +248,10 @@ export class GuestDriver {
     return queue + 1 < queuePairs ? { at: "open-queue", queue: queue + 1 } : { at: "enable-interrupts" };
   }
 
-  /** ixgbevf_configure_msix and ixgbevf_irq_enable: a vector for each queue pair, and one for the mailbox. */
+  /**
+   * ixgbevf_configure_msix and ixgbevf_up_complete: a vector for each queue pair and one for the mailbox, pending causes
+   * thrown away, and a look at the link, which is how a PF that spoke meanwhile is heard after all.
+   */
   #enableInterrupts(): void {
     const { registers, layout, state } = this.#parts;
     const { queuePairs } = layout;
@@ -265,6 +268,8 @@ export class GuestDriver {
     registers.write(VTEIAM, all);
     registers.write(VTEIAC, all);
     this.#state.isUp = true;
+    this.#state.isServiceDue = true;
+    this.#state.vf.getLinkStatus = true;
     state().counters.opened++;
     registers.write(VTEIMS, all);
   }

@@ -3,6 +3,7 @@ import { ManualClock } from "../../base/clock.ts";
 import { IdentityDomain } from "../../iommu/domain.ts";
 import type { DmaObserver } from "../../iommu/dma-port.ts";
 import { GuestDma } from "../../iommu/guest-dma.ts";
+import { PostedWrites, type LandingChooser } from "../../iommu/posted-writes.ts";
 import { DmaDirtyLog } from "../../memory/dirty-log.ts";
 import { DescriptorShadowTracker } from "../../nic/descriptor-shadow.ts";
 import { Vf82599 } from "../../nic/vf82599.ts";
@@ -18,6 +19,8 @@ export interface ModelHostOptions extends ModelOptions {
   readonly pageBytes?: number;
   readonly packetBufferBytes?: number;
   readonly prefetchDescriptors?: number;
+  /** What the device writes is on its way for a while; says what lands next. Without it everything lands at once. */
+  readonly landing?: LandingChooser;
   readonly clock?: ManualClock;
 }
 
@@ -51,13 +54,15 @@ export class ModelHost {
   readonly machine: ModelMachine;
   readonly vf: Vf82599;
   readonly dma: GuestDma;
+  /** Device writes in flight, if there can be any. */
+  readonly posted: PostedWrites | undefined;
   readonly tracker: DescriptorShadowTracker;
   readonly deviceLog: DmaDirtyLog;
   /** Frames the VF sent, read; undefined for one that is not as the guest made it. */
   readonly sent: (ProvenFrame | undefined)[] = [];
 
   constructor(options: ModelHostOptions) {
-    const { packetBufferBytes, prefetchDescriptors, clock, ...model } = options;
+    const { packetBufferBytes, prefetchDescriptors, landing, clock, ...model } = options;
     this.options = options;
     this.clock = clock ?? new ManualClock(1000);
     this.machine = new ModelMachine(model);
@@ -66,10 +71,17 @@ export class ModelHost {
     this.deviceLog = new DmaDirtyLog(pages.count, pages.shift);
     const log: DmaObserver = { after: (address, length) => this.deviceLog.deviceWrote(address, length) };
     this.dma = new GuestDma({ memory, domain: new IdentityDomain(), observers: [log] });
+    this.posted = landing === undefined ? undefined : new PostedWrites(this.dma, { choose: landing });
     const { queuePairs, bufferUnitBytes } = layout;
     this.vf = new Vf82599({
-      dma: this.dma,
-      messages: this.machine.interrupts,
+      dma: this.posted ?? this.dma,
+      messages: {
+        // A message is a posted write like any other, and overtakes none.
+        deliver: (low, high, data) => {
+          this.posted?.flush();
+          this.machine.interrupts.deliver(low, high, data);
+        },
+      },
       uplink: { frame: (bytes) => this.#takeSent(bytes) },
       clock: this.clock,
       mac: guestMac,
@@ -108,7 +120,8 @@ export class ModelHost {
       const driver = this.machine.step("driver");
       const device = this.vf.step();
       const application = this.machine.readSocket();
-      if (!driver && !device && !application) return;
+      const landed = this.posted?.step() ?? false;
+      if (!driver && !device && !application && !landed) return;
     }
   }
 
@@ -118,9 +131,9 @@ export class ModelHost {
     this.settle();
   }
 
-  /** Lets the application do so many steps, and everyone else whatever follows. */
+  /** Lets the application do so many steps and finish what it sends, and everyone else whatever follows. */
   runApplication(steps: number): void {
-    for (let i = 0; i < steps; i++) {
+    for (let i = 0; i < steps || (this.machine.isSending && this.machine.panic === undefined); i++) {
       for (const thread of modelThreads) this.machine.step(thread);
       this.vf.step();
     }

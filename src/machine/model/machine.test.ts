@@ -53,7 +53,7 @@ for (const [name, options] of Object.entries(kinds)) {
     for (let seed = 1; seed <= 10; seed++) {
       const host = await booted(options);
       const offered = runAtRandom(host, seed, 8000);
-      host.settle();
+      host.runApplication(0);
       const { machine, vf } = host;
       const { counters } = machine;
       const { delivered, withoutDescriptors, packetBufferFull } = vf.statistics.receive;

@@ -123,6 +123,11 @@ export class ModelMachine implements Machine {
     return this.#state.panic !== null || this.#driver.isIdle;
   }
 
+  /** The application is in the middle of sending a frame. */
+  get isSending(): boolean {
+    return this.#state.application.program.at !== "next";
+  }
+
   /** Why the guest died. */
   get panic(): string | undefined {
     return this.#state.panic ?? undefined;

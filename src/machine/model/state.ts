@@ -122,7 +122,7 @@ const applicationSchema = v.strictObject({
   program: v.variant("at", [
     v.strictObject({ at: v.literal("next") }),
     v.strictObject({ at: v.literal("post"), page: pageNumber }),
-    v.strictObject({ at: v.literal("ring"), queue: queueIndex }),
+    v.strictObject({ at: v.literal("ring"), queue: queueIndex, opened: u32 }),
   ]),
   /** Which of its jobs the application does next. */
   turn: u32,
@@ -150,10 +150,12 @@ const countersSchema = v.strictObject({
   /** Frames with an error bit, which the driver throws away. */
   errors: u32,
   allocationFailures: u32,
+  /** Frames posted, whose completion came, and that were given up with their ring. */
   sent: u32,
-  /** Frames whose completion came. */
   completed: u32,
+  abandoned: u32,
   interrupts: u32,
+  /** Times the driver opened its rings. */
   opened: u32,
 });
 
@@ -245,6 +247,7 @@ export function initialState(layout: Layout): ModelState {
       allocationFailures: 0,
       sent: 0,
       completed: 0,
+      abandoned: 0,
       interrupts: 0,
       opened: 0,
     },

@@ -98,10 +98,12 @@ export class TransmitDriver {
 
   /** ixgbevf_clean_tx_ring: what was not sent is lost. */
   free(queue: number): void {
-    const { pages } = this.#parts;
+    const { pages, state } = this.#parts;
     const ring = this.#queue(queue);
-    for (const page of [...ring.reports.flatMap((report) => report.pages), ...ring.unreported]) pages.release(page);
-    this.#parts.state().driver.transmit[queue] = emptyTransmitQueue();
+    const unsent = [...ring.reports.flatMap((report) => report.pages), ...ring.unreported];
+    for (const page of unsent) pages.release(page);
+    state().counters.abandoned += unsent.length;
+    state().driver.transmit[queue] = emptyTransmitQueue();
   }
 
   hasRoom(queue: number): boolean {

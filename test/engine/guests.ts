@@ -1,0 +1,33 @@
+// The guests that are moved in the tests of the engine, and the orders of moving that ship.
+import { SeededRandom } from "../../src/base/random.ts";
+import { fullSizeOptions, toyOptions, type ModelHostOptions } from "../../src/machine/model/host.fixture.ts";
+import { strategies } from "../../src/strategy/strategies.ts";
+import { landingBy } from "./world.ts";
+
+/** Each for a seed, since some choose as they go. */
+export const guestKinds = {
+  toy: () => toyOptions,
+  "a toy whose device's writes are in flight for a while": (seed: number) => ({
+    ...toyOptions,
+    prefetchDescriptors: 8,
+    landing: landingBy(new SeededRandom(seed)),
+  }),
+  "a toy with a buffer to a page": () => ({
+    ...toyOptions,
+    memoryBytes: 8192,
+    buffersPerPage: 1,
+    bufferUnitBytes: 64,
+  }),
+  "a toy with two queues and late reports": () => ({
+    ...toyOptions,
+    memoryBytes: 32_768,
+    queuePairs: 2,
+    prefetchDescriptors: 4,
+    transmitReportEvery: 3,
+  }),
+  "a guest of full-size pages": () => fullSizeOptions,
+} as const satisfies Record<string, (seed: number) => ModelHostOptions>;
+export type GuestKind = keyof typeof guestKinds;
+
+/** All but the specimens. */
+export const shippedStrategies = strategies.filter((strategy) => strategy.name !== "blind");

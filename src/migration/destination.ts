@@ -85,9 +85,14 @@ export class Destination {
     if (this.#outcomes.size > OUTCOMES_KEPT && oldest !== undefined) this.#outcomes.delete(oldest);
   }
 
-  /** Answers for an earlier connection. One that has not seen `go` is given up first, so that the answer stays true. */
-  outcomeOf(id: MigrationId): Outcome["outcome"] {
-    this.#underWay.get(id)?.giveUp();
+  /**
+   * Answers for an earlier connection. One that has not seen `go` is given up first, so that the answer stays true; one
+   * that has is waited for.
+   */
+  async outcomeOf(id: MigrationId): Promise<Outcome["outcome"]> {
+    const reception = this.#underWay.get(id);
+    reception?.giveUp();
+    await reception?.outcome;
     return this.#outcomes.get(id) ?? "unknown";
   }
 }
@@ -115,14 +120,16 @@ class Reception {
     const { promise, resolve } = Promise.withResolvers<DestinationOutcome>();
     this.outcome = promise;
     this.#settle = resolve;
+    const stopTicking = this.#options.everySecond((nowMs) => this.#conversation.tick(nowMs));
     this.#conversation = new Conversation({
       role: "destination",
       transport,
       onMessage: (message) => this.#take(message),
-      onEnd: (error) => this.#ended(error),
+      onEnd: (error) => {
+        stopTicking();
+        this.#ended(error);
+      },
     });
-    const stopTicking = this.#options.everySecond((nowMs) => this.#conversation.tick(nowMs));
-    void promise.finally(stopTicking);
   }
 
   #take(message: Message): void {
@@ -130,16 +137,9 @@ class Reception {
       case "hello":
         void this.#conversation.send(answerHello(message, PROGRAM));
         return;
-      case "query-outcome": {
-        const { migrationId } = message;
-        this.#answered = true;
-        void this.#conversation.send({
-          kind: "outcome",
-          migrationId,
-          outcome: this.#destination.outcomeOf(migrationId),
-        });
+      case "query-outcome":
+        this.#inTurn(this.#answer(message.migrationId));
         return;
-      }
       case "offer":
         this.#inTurn(this.#accept(message));
         return;
@@ -187,6 +187,12 @@ class Reception {
       this.#conversation.fail(thrown);
       this.#ended(thrown);
     });
+  }
+
+  async #answer(migrationId: MigrationId): Promise<void> {
+    const outcome = await this.#destination.outcomeOf(migrationId);
+    await this.#conversation.send({ kind: "outcome", migrationId, outcome });
+    this.#answered = true;
   }
 
   async #accept(offer: Offer): Promise<void> {
@@ -268,16 +274,27 @@ class Reception {
   async #run(): Promise<void> {
     this.#goHeard = true;
     const vm = this.#preparedVm();
-    const { machine, vf } = vm;
     assert(this.#strategy !== undefined && this.#deviceState !== undefined, "go before everything was loaded");
-    vf.start();
-    if (this.#strategy.resume === "start-over") vf.pfReset();
-    await machine.resume();
-    vf.raiseAllEnabled();
+    if (this.#strategy.resume === "start-over") vm.vf.pfReset();
+    await this.#start(vm);
+    vm.vf.raiseAllEnabled();
     this.#emit({ kind: "running" });
     this.#options.onRunning?.(this.#deviceState);
     this.#finish("running", { kind: "running", vm });
     await this.#conversation.send({ kind: "running" });
+  }
+
+  /** A guest that cannot be started does not run: it is as if `go` had not come, and the source hears of it. */
+  async #start({ machine, vf }: PreparedVm): Promise<void> {
+    vf.start();
+    try {
+      await machine.resume();
+    } catch (thrown) {
+      vf.stop();
+      await machine.pause();
+      this.#goHeard = false;
+      throw thrown;
+    }
   }
 
   /** Asked for by a new connection of the source: before `go`, this side gives the guest up for good. */

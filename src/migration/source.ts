@@ -99,6 +99,7 @@ class SourceMigration {
     signal?.addEventListener("abort", cancel);
     try {
       this.#phase("negotiate");
+      this.#stopIfCancelled();
       await this.#negotiate();
       this.#phase("pre-copy");
       await this.#preCopy();

@@ -49,9 +49,10 @@ for (let run = 0; run < Number(values.runs); run++) {
   const { verdict, downtimeMs, outageMs, frames, guest, hazards } = report;
   const sums = guest.sha256Actual === guest.sha256Expected ? "sum right" : "sum wrong";
   const found = Object.entries(hazards).map(([name, count]) => `${name} ${count}`);
+  const unanswered = guest.noticed.filter((sentence) => sentence.includes("never answered"));
   say(
     `seed ${seed}: ${verdict}, dark ${ms(downtimeMs.total)} ms, outage ${ms(outageMs)} ms, ${sums}, ` +
-      `${frames.delivered} delivered ${frames.lost} lost ${frames.discarded} discarded ${found.join(", ")}`,
+      `${frames.delivered} delivered ${frames.lost} lost ${frames.discarded} discarded ${[...found, ...unanswered].join(", ")}`,
   );
 }
 

@@ -58,7 +58,7 @@ class Run {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const close of this.#closing.reverse()) await close();
+    for (const close of this.#closing.toReversed()) await close();
   }
 
   async carryOut(): Promise<MigrationReport> {

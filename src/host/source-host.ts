@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
-import { assert } from "../base/assert.ts";
+import { assert, unreachable } from "../base/assert.ts";
 import type { OperationError } from "../base/errors.ts";
 import { SeededRandom } from "../base/random.ts";
 import { serializeImage } from "../audit/image-recorder.ts";
@@ -24,7 +24,7 @@ import { everySecond } from "./every-second.ts";
 import { plugCable, type Cable } from "./fabric-client.ts";
 import { dropsSince, frameDrops, framesLost, type FrameDrops } from "./frame-drops.ts";
 import { MACHINE_STATE_VERSION, runInGuest, startLinuxGuest, type LinuxGuest } from "./linux-guest.ts";
-import { connectTcp } from "./tcp-transport.ts";
+import { connectTcp, type TcpAddress } from "./tcp-transport.ts";
 import type {
   GuestCommandResult,
   MoveResult,
@@ -144,19 +144,29 @@ export class SourceHost {
         return { kind: "completed", bytesSent: transport.bytesSent };
       case "resumed":
         return { kind: "resumed", failure: failureOf(outcome.error) };
-      case "outcome-unknown": {
-        const answer = await insistOnOutcome({
-          connect: () => connectTcp(move.to),
-          migrationId,
-          attempts: OUTCOME_ATTEMPTS,
-          pause: () => sleep(OUTCOME_PAUSE_MS),
-        });
-        if (answer === "running") return { kind: "completed", bytesSent: transport.bytesSent };
-        if (answer !== "discarded") return { kind: "outcome-unknown", failure: failureOf(outcome.error) };
-        await outcome.takeBack();
-        return { kind: "resumed", failure: failureOf(outcome.error) };
-      }
+      case "outcome-unknown":
+        return this.#askForOutcome(outcome, transport, { to: move.to, migrationId });
+      default:
+        return unreachable(outcome);
     }
+  }
+
+  async #askForOutcome(
+    unknown: Extract<SourceOutcome, { kind: "outcome-unknown" }>,
+    transport: Transport,
+    question: { readonly to: TcpAddress; readonly migrationId: MigrationId },
+  ): Promise<MoveResult> {
+    const failure = failureOf(unknown.error);
+    const answer = await insistOnOutcome({
+      connect: () => connectTcp(question.to),
+      migrationId: question.migrationId,
+      attempts: OUTCOME_ATTEMPTS,
+      pause: () => sleep(OUTCOME_PAUSE_MS),
+    });
+    if (answer === "running") return { kind: "completed", bytesSent: transport.bytesSent };
+    if (answer !== "discarded") return { kind: "outcome-unknown", failure };
+    await unknown.takeBack();
+    return { kind: "resumed", failure };
   }
 
   /** The bench listens to the same events as everyone; that is all the engine and the ledger have to do with each other. */

@@ -6,6 +6,7 @@ import {
   VTEIAC,
   VTEIAM,
   VTEICR,
+  VTEICS,
   VTEIMC,
   VTEIMS,
   VTEITR,
@@ -156,11 +157,18 @@ export class GuestDriver {
     throw new GuestPanic(`a queue is scheduled that does not exist: ${scheduled}`);
   }
 
-  /** ixgbevf_watchdog_update_link; the driver was never reset before, or long ago (pf-reset.ts of the VF). */
+  /**
+   * ixgbevf_service_task. The link: the driver was never reset before, or long ago (pf-reset.ts of the VF). Then
+   * ixgbevf_check_hang_subtask raises every queue's vector: a frame that came while the interface came up has lost its
+   * interrupt, since ixgbevf_up_complete throws pending causes away.
+   */
   #service(): Program {
+    const { registers, layout } = this.#parts;
     this.#state.isServiceDue = false;
     const { mustReset } = this.#withVf(() => this.#vf.checkLink());
-    return { at: mustReset ? "disable-queues" : "idle" };
+    if (mustReset) return { at: "disable-queues" };
+    registers.write(VTEICS, (1 << layout.queuePairs) - 1);
+    return { at: "idle" };
   }
 
   /** What VfDriver remembers is the guest's state. */

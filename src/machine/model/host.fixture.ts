@@ -7,6 +7,7 @@ import { PostedWrites, type LandingChooser } from "../../iommu/posted-writes.ts"
 import { DmaDirtyLog } from "../../memory/dirty-log.ts";
 import { DescriptorShadowTracker } from "../../nic/descriptor-shadow.ts";
 import { Vf82599 } from "../../nic/vf82599.ts";
+import type { PciFunction } from "../../pci/function.ts";
 import { peerMac } from "./application.ts";
 import { composeFrame, hasRightChecksums, readFrame, type ProvenFrame } from "./frames.ts";
 import type { ModelOptions } from "./layout.ts";
@@ -92,7 +93,7 @@ export class ModelHost {
         ...(prefetchDescriptors === undefined ? {} : { prefetchDescriptors }),
       },
     });
-    this.machine.attach(this.vf);
+    this.machine.attach(this.posted === undefined ? this.vf : withReadsThatPush(this.vf, this.posted));
     this.tracker = this.vf.watchReceiveRings(
       (registers) => new DescriptorShadowTracker({ registers, dma: this.dma, pages, queuePairs, bufferUnitBytes }),
     );
@@ -139,4 +140,20 @@ export class ModelHost {
     }
     this.settle();
   }
+}
+
+/** The answer to a register read may not pass the device's posted writes either. */
+function withReadsThatPush(vf: Vf82599, posted: PostedWrites): PciFunction {
+  return {
+    bars: vf.bars,
+    readConfiguration: (offset, bytes) => vf.readConfiguration(offset, bytes),
+    writeConfiguration: (offset, bytes, value) => vf.writeConfiguration(offset, bytes, value),
+    readBar: (bar, offset, bytes) => {
+      posted.flush();
+      return vf.readBar(bar, offset, bytes);
+    },
+    writeBar: (bar, offset, bytes, value) => vf.writeBar(bar, offset, bytes, value),
+    barAddress: (bar) => vf.barAddress(bar),
+    onBarsChanged: () => {},
+  };
 }

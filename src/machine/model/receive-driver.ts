@@ -57,17 +57,18 @@ export class ReceiveDriver {
     return slot + 1 === this.#parts.layout.receiveDescriptors ? 0 : slot + 1;
   }
 
-  /** ixgbevf_disable_rx_queue. */
+  /** ixgbevf_disable_rx_queue. Reading the register again also pushes out what the device has still on its way. */
   disable(queue: number): void {
     const { registers } = this.#parts;
     registers.write(VFRXDCTL(queue), registers.read(VFRXDCTL(queue)) & ~RXDCTL_ENABLE);
+    guestExpects((registers.read(VFRXDCTL(queue)) & RXDCTL_ENABLE) === 0, `receive queue ${queue} cannot be disabled`);
   }
 
   /** ixgbevf_configure_rx_ring, up to the first buffers. */
   open(queue: number): void {
     const { state, layout, memory, registers } = this.#parts;
     const control = registers.read(VFRXDCTL(queue));
-    registers.write(VFRXDCTL(queue), control & ~RXDCTL_ENABLE);
+    this.disable(queue);
     registers.write(VFRDBAL(queue), layout.receiveRing(state().driver.ringArea, queue));
     registers.write(VFRDBAH(queue), 0);
     registers.write(VFRDLEN(queue), layout.receiveDescriptors * DESCRIPTOR_BYTES);

@@ -10,6 +10,7 @@ import { frameDrops } from "../../src/host/frame-drops.ts";
 import type { ModelHost } from "../../src/machine/model/host.fixture.ts";
 import { MODEL_STATE_VERSION } from "../../src/machine/model/state.ts";
 import { Destination, type DestinationOutcome, type PreparedVm } from "../../src/migration/destination.ts";
+import type { MigratableVm } from "../../src/migration/parts.ts";
 import type { MigrationEvent } from "../../src/migration/events.ts";
 import { migrateOut, type SourceLimits, type SourceOutcome } from "../../src/migration/source.ts";
 import { memoryTransportPair, type MemoryTransportOptions } from "../../src/migration/wire/memory-transport.ts";
@@ -24,10 +25,12 @@ export interface MoveOptions {
   readonly limits?: Partial<SourceLimits>;
   readonly breakAfterBytes?: MemoryTransportOptions["breakAfterBytes"];
   readonly signal?: AbortSignal;
-  /** Turns at most between two steps of the switchover. */
-  readonly raceTurnsMax?: number;
   readonly onSourceEvent?: (event: MigrationEvent) => void;
   readonly onDestinationEvent?: (event: MigrationEvent) => void;
+  /** Called wherever the engine lets the world have a turn. */
+  readonly onRace?: () => void;
+  /** Changes what the engine gets to see of the source. */
+  readonly change?: (vm: MigratableVm) => MigratableVm;
   /** Changes what the destination's machine is, or refuses it. */
   readonly prepare?: (vm: PreparedVm, offer: Offer) => PreparedVm;
 }
@@ -128,13 +131,7 @@ export class Scene {
     const events: MigrationEvent[] = [];
     const { transport, served } = this.connect(options.breakAfterBytes);
     const outcome = migrateOut({
-      vm: {
-        machine: source.machine,
-        vf: source.vf,
-        tracker: source.tracker,
-        deviceLog: source.deviceLog,
-        translate: (iova) => source.translate(iova),
-      },
+      vm: options.change?.(source) ?? source,
       strategy: options.strategy,
       transport,
       clock: world.clock,
@@ -148,10 +145,14 @@ export class Scene {
         options.onSourceEvent?.(event);
       },
       yieldToGuest: () => {
+        options.onRace?.();
         world.race(80);
         return Promise.resolve();
       },
-      betweenSteps: () => world.race(options.raceTurnsMax ?? (world.random.chance(1 / 40) ? 150 : 5)),
+      betweenSteps: () => {
+        options.onRace?.();
+        world.race(world.random.chance(1 / 40) ? 150 : 5);
+      },
       everySecond: () => () => {},
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });

@@ -50,6 +50,7 @@ export class SourceHost {
   readonly #droppedAtStart: FrameDrops;
   readonly #heldAtStart: number;
   #droppedBeforeMove: FrameDrops;
+  #dropsInMove: FrameDrops = {};
   #framesBeforeMove = 0;
   #vfAtPause: VfState | undefined;
   #cancelling = new AbortController();
@@ -91,6 +92,8 @@ export class SourceHost {
   }
 
   stopDevice(): void {
+    // What still comes to this port is flooded, and the guest gets it on the destination.
+    this.#dropsInMove = dropsSince(frameDrops(this.#guest.vf.statistics), this.#droppedBeforeMove);
     this.#guest.vf.stop();
     this.#runner.close();
   }
@@ -210,7 +213,7 @@ export class SourceHost {
       framesOffered: this.#cable.counters.framesIn - this.#framesInAtStart,
       framesDropped: dropsSince(dropped, this.#droppedAtStart),
       framesHeld: vf.statistics.framesHeld - this.#heldAtStart,
-      framesLostInMove: framesLost(dropsSince(dropped, this.#droppedBeforeMove)),
+      framesLostInMove: framesLost(this.#dropsInMove),
     };
   }
 }

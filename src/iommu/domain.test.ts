@@ -24,7 +24,7 @@ const unmapOperation = fc.record({
   count: fc.integer({ min: 0, max: 600 }),
 });
 const fetchOperation = fc.record({ kind: fc.constant("fetch" as const) });
-const operations = fc.array(fc.oneof(mapOperation, unmapOperation, fetchOperation), { maxLength: 40 });
+const operations = fc.array(fc.oneof(mapOperation, unmapOperation, fetchOperation), { maxLength: 40, size: "max" });
 
 interface Entry {
   readonly target: number;
@@ -126,6 +126,26 @@ test("sparse mappings are refused once their tables would exceed the bound, and 
   assert.equal(mapAt(5), "mapped");
   domain.unmapAll();
   assert.equal(domain.mappedPages, 0);
+});
+
+test("a page that is mapped again is no longer among those released", () => {
+  const tracker = new IommuTracker(4);
+  const domain = new Domain({ listener: tracker });
+  const mapping = { iova: 0, address: 4096, lengthBytes: 8192, access: DmaAccess.write };
+  domain.map(mapping);
+  domain.unmapAll();
+  domain.map({ ...mapping, iova: 65_536, lengthBytes: 4096 });
+  const released = new PageSet(4);
+  tracker.fetchReleased(released);
+  assert.deepEqual(released.toArray(), [2]);
+});
+
+test("no address leads anywhere in an emptied domain", () => {
+  const domain = new Domain();
+  domain.map({ iova: 0, address: 0, lengthBytes: 4096, access: 3 });
+  assert.equal(domain.translate(5, DmaAccess.read), 5);
+  domain.unmapAll();
+  for (const iova of [5, 0, -4091, -1]) assert.equal(domain.translate(iova, DmaAccess.read), TRANSLATION_UNMAPPED);
 });
 
 test("pages put back after a failed round are released again unless they were mapped meanwhile", () => {

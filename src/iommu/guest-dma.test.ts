@@ -46,7 +46,7 @@ const mappings = fc.uniqueArray(
     target: fc.integer({ min: 0, max: memoryPages }),
     access: fc.integer({ min: 1, max: 3 }),
   }),
-  { selector: (m) => m.page, maxLength: 10 },
+  { selector: (m) => m.page, maxLength: 10, size: "max" },
 );
 const access = fc.record({
   isWrite: fc.boolean(),
@@ -204,8 +204,10 @@ test("the machine hears of each piece of memory that the device wrote", () => {
   domain.map({ iova: pageBytes, address: 2 * pageBytes, lengthBytes: pageBytes, access: 3 });
   const dma = new GuestDma({ memory, domain });
   dma.writeBytes(pageBytes - 8, new Uint8Array(16), 0, 16, tag);
+  dma.writeWords(2 * pageBytes - 4, new Uint32Array(1), 1, tag);
   assert.deepEqual(heard, [
     [5 * pageBytes - 8, 8],
     [2 * pageBytes, 8],
+    [3 * pageBytes - 4, 4],
   ]);
 });

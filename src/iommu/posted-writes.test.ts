@@ -27,7 +27,7 @@ const writes = fc.array(
     relaxed: fc.boolean(),
     inWords: fc.boolean(),
   }),
-  { maxLength: 20 },
+  { maxLength: 20, size: "max" },
 );
 
 test("in order, memory goes through exactly the states that direct writes give it, only later", () => {

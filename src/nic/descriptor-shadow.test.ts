@@ -5,7 +5,7 @@ import { DmaPurpose, tagIndex, tagPurpose } from "../iommu/dma-port.ts";
 import { PageSet } from "../memory/page-set.ts";
 import { BUFFERS_AT, receiveRingAt, DatapathGuest, transmitRingAt, type GuestOptions } from "./datapath.fixture.ts";
 import { DescriptorShadowTracker } from "./descriptor-shadow.ts";
-import { VFRDBAL, VFRXDCTL, VFSRRCTL, VFTDWBAL, VFTXDCTL } from "./registers.ts";
+import { RXDCTL_ENABLE, VFRDBAL, VFRXDCTL, VFSRRCTL, VFTDWBAL, VFTXDCTL } from "./registers.ts";
 
 const PAGE = 4096;
 
@@ -188,6 +188,20 @@ test("the shadow gives back what was posted after the write-back destroyed it, a
   assert.equal(words[0], BUFFERS_AT + last * 2048);
 });
 
+test("what was posted before the queue is enabled is mapped when it is", () => {
+  const { guest, tracker } = tracked();
+  open(guest, tracker);
+  guest.setRegister(VFRXDCTL(0), 0);
+  guest.receive.queueChanged(0);
+  tracker.queueChanged(0);
+  guest.post([BUFFERS_AT, BUFFERS_AT + PAGE]);
+  assert.deepEqual(mapped(guest, tracker), []);
+  guest.setRegister(VFRXDCTL(0), RXDCTL_ENABLE);
+  guest.receive.queueChanged(0);
+  tracker.queueChanged(0);
+  assert.deepEqual(mapped(guest, tracker), [BUFFERS_AT / PAGE, BUFFERS_AT / PAGE + 1]);
+});
+
 test("a slot that was never posted has no words", () => {
   const { guest, tracker } = tracked();
   const words = new Uint32Array(4).fill(9);
@@ -254,7 +268,7 @@ const driverStep = fc.oneof(
 
 test("every page the device writes is mapped at that moment, and later mapped or released", () => {
   fc.assert(
-    fc.property(fc.array(driverStep, { maxLength: 60 }), (steps) => {
+    fc.property(fc.array(driverStep, { maxLength: 60, size: "max" }), (steps) => {
       const memoryBytes = 0x8000;
       const { guest, tracker } = tracked({ memoryBytes, pageBytes: 64, receive: { bufferUnitBytes: 64 } });
       // Buffers from 0x4000 on, 48 bytes apart, so that they share and cross pages; the ring lies below.

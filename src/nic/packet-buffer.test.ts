@@ -14,7 +14,7 @@ const operation = fc.oneof(
 
 test("frames come out whole and in order, and one is refused only when it and the largest one do not both fit", () => {
   fc.assert(
-    fc.property(fc.array(operation, { maxLength: 120 }), (operations) => {
+    fc.property(fc.array(operation, { maxLength: 120, size: "max" }), (operations) => {
       const size = 1024;
       const buffer = new PacketBuffer(size);
       const model: { mark: number; length: number; skip: number }[] = [];

@@ -26,6 +26,7 @@ import {
   VFMPRC,
   VFMRQC,
   VFPSRTYPE,
+  VFRDBAL,
   VFRDH,
   VFRETA,
   VFRSSRK,
@@ -492,6 +493,35 @@ test("a ring that cannot be reached stops its queue until it is disabled, and on
   guest.receive.queueChanged(0);
   guest.openReceive(0);
   assert.equal(guest.receive.ring(0).condition, "ready");
+});
+
+test("a frame cut short by a bad tail is owed its end, and gets it when the tail is good again", () => {
+  const guest = open({}, { bufferKiB: 1 });
+  guest.postMany(6, 1024);
+  guest.receive.frame(plain(1500));
+  guest.receive.step();
+  guest.receive.step();
+  guest.setReceiveTail(99);
+  assert.equal(guest.receive.step(), false);
+  guest.setReceiveTail(6);
+  guest.receive.frame(plain(70));
+  guest.run(guest.receive);
+  const { frames, dropped, open: isOpen } = driverReads(guest, 0);
+  assert.deepEqual([frames, dropped, isOpen], [[70], 1, false]);
+});
+
+test("descriptors prefetched from a ring are not used in the ring that replaces it", () => {
+  const guest = open({ receive: { prefetchDescriptors: 8 } });
+  guest.postMany(7);
+  guest.receive.frame(plain(60));
+  guest.run(guest.receive);
+  guest.memory.words().fill(0, receiveRingAt(3) / 4, receiveRingAt(4) / 4);
+  guest.memory.words()[receiveRingAt(3) / 4 + 4] = 0x8_0000;
+  guest.setRegister(VFRDBAL(0), receiveRingAt(3));
+  guest.receive.queueChanged(0);
+  guest.receive.frame(plain(61));
+  guest.run(guest.receive);
+  assert.deepEqual(guest.bytes(0x8_0000, 61), plain(61));
 });
 
 test("a reset loses the frames held, counts them, and leaves nothing under way", () => {

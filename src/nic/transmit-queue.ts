@@ -50,7 +50,10 @@ export class TransmitQueue {
 
   readonly #registers: Uint32Array;
   readonly #dma: DmaPort;
-  /** Descriptors fetched from the ring: `#fetchedCount` of them from index `#fetchedFirst`. */
+  /**
+   * Descriptors fetched from the ring: `#fetchedCount` of them from index `#fetchedFirst`. They are never the whole ring,
+   * so before the device comes to one of them again it has fetched another, and these are gone.
+   */
   readonly fetched = new Uint32Array(FETCH_MAX * DESCRIPTOR_WORDS);
   #fetchedFirst = 0;
   #fetchedCount = 0;
@@ -93,7 +96,7 @@ export class TransmitQueue {
     this.#headAddress = (low & TDWBAL_HEAD_WB_ENABLE) !== 0 ? headAddress - (headAddress % 4) : -1;
     this.ring.decode(this.dmaFault ? "dma-fault" : undefined);
     this.#searched = 0;
-    this.forgetFetched();
+    this.#fetchedCount = 0;
   }
 
   /** Stands still from here on until the guest disables the queue. */
@@ -101,11 +104,6 @@ export class TransmitQueue {
     this.dmaFault = true;
     this.forgetOwed();
     this.decode();
-  }
-
-  /** The driver may have posted other descriptors at indices that were fetched before. */
-  forgetFetched(): void {
-    this.#fetchedCount = 0;
   }
 
   /** Place of a descriptor's words in `fetched`, or -1 if it cannot be read. The index lies before the tail. */
@@ -193,7 +191,7 @@ export class TransmitQueue {
     this.#words[3] = TXD_STAT_DD;
     const address = this.ring.address(index);
     const status = this.#dma.writeWords(address, this.#words, DESCRIPTOR_WORDS, this.#writeBackTag | index);
-    if (status === DmaStatus.ok) this.#owedFirst++;
+    this.#owedFirst++;
     if (this.#owedFirst === this.#owedEnd) this.forgetOwed();
     return status;
   }

@@ -164,7 +164,7 @@ test("frames are padded to 60 bytes with zeros, not with what was sent before", 
 const recipe: fc.Arbitrary<FrameRecipe> = fc.record({
   version: fc.constantFrom(4 as const, 6 as const),
   protocol: fc.constantFrom("tcp" as const, "udp" as const, "sctp" as const),
-  payload: fc.array(fc.integer({ min: 0, max: 255 }), { minLength: 8, maxLength: 90 }),
+  payload: fc.array(fc.integer({ min: 0, max: 255 }), { minLength: 8, maxLength: 90, size: "max" }),
   extra: fc.integer({ min: 0, max: 3 }),
   tcpOptionWords: fc.integer({ min: 0, max: 3 }),
 });
@@ -215,6 +215,22 @@ test("only the checksums that POPTS asks for are touched", () => {
   assert.deepEqual(send(IXSM).slice(50, 52), bytes.slice(50, 52));
   assert.deepEqual(send(TXSM).slice(24, 26), bytes.slice(24, 26));
   assert.deepEqual(send(TXSM).slice(50, 52), built.bytes.slice(50, 52));
+});
+
+test("a UDP checksum that comes out as zero is sent as all ones", () => {
+  const r: FrameRecipe = { version: 4, protocol: "udp", payload: [0, 0] };
+  const l4 = 34;
+  const sum = buildFrame(r).bytes.slice(l4 + 6, l4 + 8);
+  const built = buildFrame({ ...r, payload: [...sum] });
+  assert.deepEqual([...built.bytes.subarray(l4 + 6, l4 + 8)], [0xff, 0xff]);
+  const bytes = unfinished(built, r);
+  const guest = open();
+  guest.send([
+    context({ ipBytes: 20, ipv4: true, protocol: "udp" }),
+    data(put(guest, bytes), bytes.length, EOP | RS, TXSM),
+  ]);
+  guest.run(guest.transmit);
+  assert.deepEqual([...(guest.sent[0] ?? new Uint8Array()).subarray(l4 + 6, l4 + 8)], [0xff, 0xff]);
 });
 
 test("VLE puts the tag of the context into the frame, after the checksums and before the padding", () => {
@@ -272,6 +288,7 @@ test("descriptors that make no frame are skipped, completed and counted, and the
     ["nothing", [data(BUFFERS_AT, 0)]],
     ["9725 bytes", [data(BUFFERS_AT, 9725)]],
     ["headers beyond the end", [context({ ipBytes: 60 }), data(BUFFERS_AT, 60, EOP | RS, TXSM)]],
+    ["an IPv4 header beyond the end", [context({ ipBytes: 60, ipv4: true }), data(BUFFERS_AT, 60, EOP | RS, IXSM)]],
     ["a reserved layer 4", [[14 << 9, 0, CONTEXT | 0x1800, 0], data(BUFFERS_AT, 60, EOP | RS, TXSM)]],
     ["an IPv4 header of 8 bytes", [context({ ipBytes: 8, ipv4: true }), data(BUFFERS_AT, 60, EOP | RS, IXSM)]],
     [
@@ -443,6 +460,32 @@ test("stopped, the unit sends nothing more and reports all that it sent", () => 
   guest.transmit.start();
   guest.run(guest.transmit);
   assert.equal(guest.sent.length, 6);
+});
+
+test("a frame left unfinished by a queue that was disabled is not searched for in its next life", () => {
+  const guest = open();
+  const at = put(guest, plain(60));
+  guest.send([data(at, 20, 0), data(at, 20, 0), data(at, 20, 0)]);
+  assert.equal(guest.transmit.step(), false);
+  guest.setRegister(VFTXDCTL(0), 0);
+  guest.transmit.queueChanged(0);
+  guest.openTransmit();
+  guest.send([data(at, 60)]);
+  guest.run(guest.transmit);
+  assert.deepEqual(guest.sent, [plain(60)]);
+});
+
+test("descriptors fetched from a ring are not used in the ring that replaces it", () => {
+  const guest = open();
+  const at = put(guest, plain(60));
+  guest.send([data(at, 60), data(at, 60)]);
+  guest.transmit.step();
+  const other = put(guest, plain(61), at + 4096);
+  guest.memory.words().set(data(other, 61), (transmitRingAt(3) + 16) / 4);
+  guest.setRegister(VFTDBAL(0), transmitRingAt(3));
+  guest.transmit.queueChanged(0);
+  guest.run(guest.transmit);
+  assert.deepEqual(guest.sent, [plain(60), plain(61)]);
 });
 
 test("a queue disabled with completions owed writes none of them into memory that may be freed", () => {

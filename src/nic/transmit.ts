@@ -297,7 +297,6 @@ export class TransmitUnit {
   tailWritten(index: number): void {
     const queue = this.#queueAt(index);
     queue.ring.check();
-    queue.forgetFetched();
     this.#abandonUnready(queue);
   }
 

@@ -3,6 +3,7 @@ import { ManualClock } from "../../src/base/clock.ts";
 import { SeededRandom } from "../../src/base/random.ts";
 import { tagRelaxedOrdering } from "../../src/iommu/dma-port.ts";
 import type { LandingChooser } from "../../src/iommu/posted-writes.ts";
+import { PROVEN_FRAME_BYTES_MIN } from "../../src/machine/model/frames.ts";
 import { ModelHost, type ModelHostOptions } from "../../src/machine/model/host.fixture.ts";
 
 const FLOWS = 4;
@@ -147,8 +148,9 @@ export class World {
   offerFrame(flow: number): void {
     const sequence = this.#sequences[flow] ?? 0;
     this.#sequences[flow] = sequence + 1;
-    const span = this.#frameBytesMax - 60;
-    const lengthBytes = 60 + this.random.below(1 + (this.random.chance(0.3) ? span : Math.min(span, 40)));
+    const span = this.#frameBytesMax - PROVEN_FRAME_BYTES_MIN;
+    const lengthBytes =
+      PROVEN_FRAME_BYTES_MIN + this.random.below(1 + (this.random.chance(0.3) ? span : Math.min(span, 40)));
     this.offered.set(this.receiver, (this.offered.get(this.receiver) ?? 0) + 1);
     this.receiver.offer({ flow, sequence }, lengthBytes);
   }

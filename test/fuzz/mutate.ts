@@ -50,7 +50,7 @@ function pick<T>(random: SeededRandom, values: readonly T[]): T {
 }
 
 /** Cuts a valid stream into its frames. */
-function framesOf(stream: Uint8Array): Uint8Array[] {
+export function framesOf(stream: Uint8Array): Uint8Array[] {
   const frames: Uint8Array[] = [];
   for (let at = 0; at < stream.length;) {
     const end = at + headerBytes + readU32(stream, at + headerOffsets.length);
@@ -60,11 +60,11 @@ function framesOf(stream: Uint8Array): Uint8Array[] {
   return frames;
 }
 
-function resealHeader(frame: Uint8Array): void {
+export function resealHeader(frame: Uint8Array): void {
   writeU32(frame, headerOffsets.headerChecksum, checksum(frame.subarray(0, checkedHeaderBytes)));
 }
 
-function resealPayload(frame: Uint8Array): void {
+export function resealPayload(frame: Uint8Array): void {
   writeU32(frame, headerOffsets.length, frame.length - headerBytes);
   writeU32(frame, headerOffsets.payloadChecksum, checksum(frame.subarray(headerBytes)));
 }

@@ -12,6 +12,7 @@ import {
   type Script,
   type ScriptedDestination,
 } from "../wire/scripted-ends.ts";
+import type { FuzzTarget } from "./campaign.ts";
 import type { FuzzConsumer } from "./fuzz-consumer.ts";
 import { PushedTransport, recordingTransport } from "./transports.ts";
 
@@ -148,18 +149,11 @@ function rareMessages(): Uint8Array {
   return Buffer.concat(messages.map((message) => encoder.encode(message)));
 }
 
-export interface WireTarget {
-  readonly make: () => FuzzConsumer;
-  readonly streams: readonly Uint8Array[];
-  /** Share of a run's inputs. */
-  readonly share: number;
-}
-
 export const wireTargetNames = ["decoder", "destination", "source"] as const;
 export type WireTargetName = (typeof wireTargetNames)[number];
 
 /** The targets with valid streams that depend on the seed. */
-export async function wireTargets(seed: number): Promise<Record<WireTargetName, WireTarget>> {
+export async function wireTargets(seed: number): Promise<Record<WireTargetName, FuzzTarget>> {
   const streams = await Promise.all(Array.from({ length: 12 }, (_, i) => recorded(scriptOf(seed + i))));
   const forSource = (await recorded({ ...sourceScript, asksFirst: true })).destination;
   const fromSources = streams.map((stream) => stream.source);

@@ -13,7 +13,7 @@ import { composeFrame, hasRightChecksums, readFrame, type ProvenFrame } from "./
 import type { ModelOptions } from "./layout.ts";
 import { ModelMachine, modelThreads } from "./machine.ts";
 
-export const guestMac = Uint8Array.of(2, 0, 0, 0, 0, 0x11);
+const guestMac = Uint8Array.of(2, 0, 0, 0, 0, 0x11);
 
 export interface ModelHostOptions extends ModelOptions {
   readonly memoryBytes: number;

@@ -7,7 +7,7 @@ import { RING_AREAS, type Layout } from "./layout.ts";
 
 export const MODEL_STATE_VERSION = 1;
 /** No honest state of a guest that a test would make is larger. */
-export const MODEL_STATE_BYTES_MAX = 4 << 20;
+const MODEL_STATE_BYTES_MAX = 4 << 20;
 
 const PAGES_MAX = 1 << 20;
 const SEQUENCES_LISTED_MAX = 16;

@@ -11,20 +11,11 @@ import {
 import { FRAME_DESCRIPTOR, type PacketBuffer } from "./packet-buffer.ts";
 import { PacketHeaders } from "./packet-headers.ts";
 import { checksumStatus } from "./receive-checks.ts";
+import type { IntakeCounters } from "./receive-counters.ts";
 import type { ReceiveQueue } from "./receive-queue.ts";
 import { RXD_STAT_VP } from "./descriptors.ts";
 import { Rss } from "./rss.ts";
 import { stripVlanTag, vlanTag } from "./vlan.ts";
-
-export interface IntakeCounters {
-  /** Shorter than an Ethernet header. */
-  runts: number;
-  /** Longer than the PF allows. */
-  oversized: number;
-  packetBufferFull: number;
-  /** The queue was not ready. */
-  queueNotReady: number;
-}
 
 function isTagged(bytes: Uint8Array): boolean {
   return bytes[ETHERNET_ADDRESSES_BYTES] === 0x81 && bytes[ETHERNET_ADDRESSES_BYTES + 1] === 0x00;

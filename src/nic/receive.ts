@@ -1,14 +1,11 @@
 // The receive unit: frames from the network into the packet buffer, and from there, beat by beat, into the guest.
 import type { DmaPort } from "../iommu/dma-port.ts";
-import { DmaStatus } from "../iommu/dma-port.ts";
-import { QueueDirection, type DatapathHooks, type ReceiveState, type RingView } from "./datapath-ports.ts";
-import { DESCRIPTOR_WORDS, RXD_ERR_CE, RXD_STAT_DD, RXD_STAT_EOP } from "./descriptors.ts";
-import { FCS_BYTES } from "./frame-limits.ts";
-import { FRAME_DESCRIPTOR, FRAME_LENGTH, FRAME_OFFSET, FRAME_QUEUE, PacketBuffer } from "./packet-buffer.ts";
-import { countGoodFrame, type PortCounters } from "./port-counters.ts";
-import { ReceiveIntake, type IntakeCounters } from "./receive-intake.ts";
+import type { DatapathHooks, ReceiveState, RingView } from "./datapath-ports.ts";
+import { FRAME_LENGTH, FRAME_QUEUE, PacketBuffer } from "./packet-buffer.ts";
+import { newReceiveCounters, type ReceiveCounters } from "./receive-counters.ts";
+import { ReceiveIntake } from "./receive-intake.ts";
 import { ReceiveQueue } from "./receive-queue.ts";
-import { VFGORC_LSB, VFGORC_MSB, VFGPRC, VFMPRC } from "./registers.ts";
+import { ReceiveWriter } from "./receive-writer.ts";
 
 /** Packet buffer of an 82599 port. */
 const PACKET_BUFFER_BYTES_DEFAULT = 512 * 1024;
@@ -27,39 +24,9 @@ export interface ReceiveOptions {
   readonly bufferUnitBytes?: number;
 }
 
-/** Frames that did not reach the driver, by reason, since the unit was made. None of them is the host's mistake. */
-export interface ReceiveCounters extends IntakeCounters {
-  /** Whole frames that reached the driver. */
-  delivered: number;
-  /** No descriptors, and the queue drops such frames (DROP_EN), or its ring can never hold the frame. */
-  withoutDescriptors: number;
-  /** The queue was not ready, or ceased to be in the middle of the frame. */
-  queueNotReady: number;
-  /** A buffer could not be written: the driver got a descriptor with an error instead. */
-  bufferFaults: number;
-  /** A descriptor could not be read or written back: the queue stands still. */
-  descriptorFaults: number;
-  /** Frames whose rest was lost in a migration: the driver got their end with an error. */
-  endsOwed: number;
-}
-
-const receiveCounters: PortCounters = {
-  frames: VFGPRC >>> 2,
-  octetsLow: VFGORC_LSB >>> 2,
-  octetsHigh: VFGORC_MSB >>> 2,
-};
-
-/** A group address other than the broadcast address, of a frame that starts on a word. */
-function isMulticast(words: Uint32Array, offset: number): boolean {
-  const first = words[offset >>> 2] as number;
-  return (first & 1) !== 0 && !(first === 0xffff_ffff && ((words[(offset >>> 2) + 1] as number) & 0xffff) === 0xffff);
-}
-
-const DONE = RXD_STAT_DD | RXD_STAT_EOP;
-
-/** What the next step does. */
-const Phase = { idle: 0, buffer: 1, writeBack: 2, cause: 3 } as const;
-type Phase = (typeof Phase)[keyof typeof Phase];
+/** What becomes of the oldest frame in the packet buffer. */
+const Fate = { deliver: 0, hold: 1, drop: 2 } as const;
+type Fate = (typeof Fate)[keyof typeof Fate];
 
 /**
  * Beats. A frame that takes n descriptors takes 2n + 1 steps: each buffer, then its descriptor, buffer before descriptor
@@ -72,60 +39,28 @@ type Phase = (typeof Phase)[keyof typeof Phase];
  * adds one byte to the skb of the half frame, sees EOP, and `ixgbevf_cleanup_headers` frees it because of the error
  * (IXGBE_RXDADV_ERR_FRAME_ERR_MASK), unless the user asked for bad frames too (NETIF_F_RXALL): then the stack gets a frame
  * that is cut short, as from a bad wire. Without that end the driver would append the next frame to the half one.
- *
- * A buffer that cannot be written ends its frame the same way and the queue goes on: the driver gets its buffer back. A
- * descriptor that cannot be read or written leaves nothing to report with: the queue stands still until it is disabled.
  */
 export class ReceiveUnit {
-  readonly counters: ReceiveCounters = {
-    delivered: 0,
-    runts: 0,
-    oversized: 0,
-    packetBufferFull: 0,
-    withoutDescriptors: 0,
-    queueNotReady: 0,
-    bufferFaults: 0,
-    descriptorFaults: 0,
-    endsOwed: 0,
-  };
-  readonly #registers: Uint32Array;
-  readonly #hooks: Pick<DatapathHooks, "cause">;
+  readonly counters: ReceiveCounters = newReceiveCounters();
   readonly #queues: readonly ReceiveQueue[];
   readonly #buffer: PacketBuffer;
   readonly #intake: ReceiveIntake;
-  readonly #words = new Uint32Array(DESCRIPTOR_WORDS);
-
+  readonly #writer: ReceiveWriter;
   #isStopped = false;
-  /** Queues that owe something from before a restore, one bit each: a cause, or the end of a frame. */
+  /** Queues that owe something from before a restore or a mistake, one bit each: a cause, or the end of a frame. */
   #owing = 0;
-  #phase: Phase = Phase.idle;
-  /** The queue and the place of the frame under way; good while the phase is not idle. */
-  #queue: ReceiveQueue;
-  #offset = 0;
-  #remaining = 0;
-  /** Bytes in the head's buffer. */
-  #piece = 0;
-  /** Error bits that end the frame with the next write-back. */
-  #error = 0;
-  /** The frame under way is the oldest in the packet buffer, not an owed end. */
-  #hasFrame = false;
 
   constructor(options: ReceiveOptions) {
-    const { registers, dma } = options;
+    const { registers, dma, hooks } = options;
+    const { counters } = this;
     const bufferUnitBytes = options.bufferUnitBytes ?? BUFFER_UNIT_BYTES_DEFAULT;
     const prefetchDescriptors = options.prefetchDescriptors ?? 0;
-    const parts = { registers, dma, bufferUnitBytes, prefetchDescriptors };
-    this.#registers = registers;
-    this.#hooks = options.hooks;
-    this.#queues = Array.from({ length: options.queuePairs }, (_, queue) => new ReceiveQueue(queue, parts));
-    this.#buffer = new PacketBuffer(options.packetBufferBytes ?? PACKET_BUFFER_BYTES_DEFAULT);
-    this.#intake = new ReceiveIntake({
-      registers,
-      buffer: this.#buffer,
-      queues: this.#queues,
-      counters: this.counters,
-    });
-    this.#queue = this.#queueAt(0);
+    const queueParts = { registers, dma, bufferUnitBytes, prefetchDescriptors };
+    const buffer = new PacketBuffer(options.packetBufferBytes ?? PACKET_BUFFER_BYTES_DEFAULT);
+    this.#queues = Array.from({ length: options.queuePairs }, (_, queue) => new ReceiveQueue(queue, queueParts));
+    this.#buffer = buffer;
+    this.#intake = new ReceiveIntake({ registers, buffer, queues: this.#queues, counters });
+    this.#writer = new ReceiveWriter({ registers, buffer, counters, hooks }, this.#queueAt(0));
     this.reset();
   }
 
@@ -154,7 +89,7 @@ export class ReceiveUnit {
 
   /** No frame is under way, and the last one had its cause. */
   get isAtFrameBoundary(): boolean {
-    return this.#phase === Phase.idle;
+    return this.#writer.isIdle;
   }
 
   /** Begins no further frame; `step` finishes the one under way. New frames go on into the packet buffer. */
@@ -168,21 +103,9 @@ export class ReceiveUnit {
 
   /** One beat: one buffer, one write-back or one cause. False when nothing can be done. */
   step(): boolean {
-    switch (this.#phase) {
-      case Phase.idle:
-        return this.#begin();
-      case Phase.buffer:
-        this.#writeBuffer();
-        return true;
-      case Phase.writeBack:
-        this.#writeBack();
-        return true;
-      case Phase.cause:
-        this.#cause();
-        return true;
-      default:
-        return false;
-    }
+    if (this.#writer.isIdle) return this.#begin();
+    this.#writer.step();
+    return true;
   }
 
   #begin(): boolean {
@@ -192,17 +115,12 @@ export class ReceiveUnit {
     while (buffer.count > 0) {
       const record = buffer.oldest;
       const queue = this.#queueAt(buffer.records[record + FRAME_QUEUE] as number);
-      const length = buffer.records[record + FRAME_LENGTH] as number;
-      const fate = this.#fate(queue, length);
-      if (fate === Fate.hold) return false;
+      const fate = this.#fate(queue, buffer.records[record + FRAME_LENGTH] as number);
       if (fate === Fate.deliver) {
-        this.#queue = queue;
-        this.#hasFrame = true;
-        this.#offset = buffer.records[record + FRAME_OFFSET] as number;
-        this.#remaining = length;
-        this.#writeBuffer();
+        this.#writer.begin(queue);
         return true;
       }
+      if (fate === Fate.hold) return false;
       buffer.pop();
     }
     return false;
@@ -210,132 +128,33 @@ export class ReceiveUnit {
 
   /** Whether the queue can take a whole frame now; counts what it drops. */
   #fate(queue: ReceiveQueue, length: number): Fate {
-    const { ring } = queue;
+    const { ring, bufferBytes } = queue;
     if (!ring.isReady) {
       this.counters.queueNotReady++;
       return Fate.drop;
     }
-    const { available } = ring;
-    if (length <= queue.bufferBytes ? available > 0 : Math.ceil(length / queue.bufferBytes) <= available) {
-      return Fate.deliver;
-    }
-    const isForever = Math.ceil(length / queue.bufferBytes) >= ring.descriptors;
+    const needed = length <= bufferBytes ? 1 : Math.ceil(length / bufferBytes);
+    if (needed <= ring.available) return Fate.deliver;
+    const isForever = needed >= ring.descriptors;
     if (!queue.dropsWithoutDescriptors && !isForever) return Fate.hold;
     this.counters.withoutDescriptors++;
     return Fate.drop;
   }
 
-  #writeBuffer(): void {
-    const queue = this.#queue;
-    const address = queue.bufferAddress();
-    if (address < 0) {
-      this.#descriptorFault();
-      return;
-    }
-    const piece = this.#remaining < queue.bufferBytes ? this.#remaining : queue.bufferBytes;
-    const status = queue.writeBuffer(address, this.#buffer.frame.bytes, this.#offset, piece);
-    this.#phase = Phase.writeBack;
-    this.#piece = piece;
-    this.#error = 0;
-    if (status === DmaStatus.ok) return;
-    this.counters.bufferFaults++;
-    this.#endWithError();
-  }
-
-  /** The next write-back ends the frame, whatever is left of it. */
-  #endWithError(): void {
-    this.#phase = Phase.writeBack;
-    this.#piece = 1;
-    this.#remaining = 1;
-    this.#error = RXD_ERR_CE;
-  }
-
-  #writeBack(): void {
-    const queue = this.#queue;
-    const isLast = this.#remaining === this.#piece;
-    this.#describe(isLast);
-    if (queue.writeBack(this.#words) !== DmaStatus.ok) {
-      this.#descriptorFault();
-      return;
-    }
-    if (!isLast) {
-      queue.frameInProgress = true;
-      this.#offset += this.#piece;
-      this.#remaining -= this.#piece;
-      this.#phase = Phase.buffer;
-      return;
-    }
-    queue.frameInProgress = false;
-    queue.causePending = true;
-    if (this.#error === 0) this.#countDelivered();
-    this.#dropFrame();
-    this.#phase = Phase.cause;
-  }
-
-  #countDelivered(): void {
-    this.counters.delivered++;
-    const { frame, oldest, records } = this.#buffer;
-    countGoodFrame(this.#registers, receiveCounters, (records[oldest + FRAME_LENGTH] as number) + FCS_BYTES);
-    if (isMulticast(frame.words, records[oldest + FRAME_OFFSET] as number)) {
-      this.#registers[VFMPRC >>> 2] = (this.#registers[VFMPRC >>> 2] as number) + 1;
-    }
-  }
-
-  /** Fills the write-back in. Only the last descriptor of a frame carries its status and its VLAN tag. */
-  #describe(isLast: boolean): void {
-    const words = this.#words;
-    if (this.#error !== 0) {
-      words[0] = 0;
-      words[1] = 0;
-      words[2] = DONE | this.#error;
-      words[3] = this.#piece;
-      return;
-    }
-    const { records, oldest } = this.#buffer;
-    const said = oldest + FRAME_DESCRIPTOR;
-    words[0] = records[said] as number;
-    words[1] = records[said + 1] as number;
-    words[2] = isLast ? DONE | (records[said + 2] as number) : RXD_STAT_DD;
-    words[3] = isLast ? this.#piece | (records[said + 3] as number) : this.#piece;
-  }
-
-  #cause(): void {
-    const queue = this.#queue;
-    this.#phase = Phase.idle;
-    queue.causePending = false;
-    this.#hooks.cause(queue.ring.queue, QueueDirection.receive);
-  }
-
-  #dropFrame(): void {
-    if (this.#hasFrame) this.#buffer.pop();
-    this.#hasFrame = false;
-  }
-
-  #descriptorFault(): void {
-    this.counters.descriptorFaults++;
-    this.#queue.halt();
-    this.#dropFrame();
-    this.#phase = Phase.idle;
-  }
-
-  /** Gives a restored queue what it owes: the end of a frame as soon as there is a descriptor for it, then the cause. */
+  /** Gives a queue what it owes: a cause, or the end of a frame as soon as there is a descriptor for it. */
   #payOwed(): boolean {
     for (let index = 0; index < this.#queues.length; index++) {
       if ((this.#owing & (1 << index)) === 0) continue;
       const queue = this.#queueAt(index);
       if (queue.causePending) {
-        this.#queue = queue;
         if (!queue.frameInProgress) this.#owing &= ~(1 << index);
-        this.#cause();
+        this.#writer.cause(queue);
         return true;
       }
       if (queue.frameInProgress && queue.ring.isReady && queue.ring.available > 0) {
         this.#owing &= ~(1 << index);
         this.counters.endsOwed++;
-        this.#queue = queue;
-        this.#hasFrame = false;
-        this.#endWithError();
-        this.#writeBack();
+        this.#writer.beginOwedEnd(queue);
         return true;
       }
     }
@@ -343,9 +162,10 @@ export class ReceiveUnit {
   }
 
   /** The guest wrote VFRDT. */
-  tailWritten(queue: number): void {
-    this.#queueAt(queue).ring.check();
-    this.#abandonUnready(queue);
+  tailWritten(index: number): void {
+    const queue = this.#queueAt(index);
+    queue.ring.check();
+    this.#abandonUnready(queue, index);
   }
 
   /** The guest wrote another register of the queue. */
@@ -356,24 +176,18 @@ export class ReceiveUnit {
     if (queue.ring.isEnabled !== wasEnabled) {
       // A queue starts with a head of 0 and nothing under way, and ends with nothing owed.
       if (queue.ring.isEnabled) queue.ring.moveHead(0);
+      this.#writer.abandon(queue, true);
       queue.clear();
       this.#owing &= ~(1 << index);
-      this.#abandon(index);
     }
-    this.#abandonUnready(index);
-  }
-
-  #abandonUnready(index: number): void {
-    if (this.#phase !== Phase.cause && !this.#queueAt(index).ring.isReady) this.#abandon(index);
+    this.#abandonUnready(queue, index);
   }
 
   /** Drops the frame under way if it is this queue's. What the driver saw of it already is owed an end. */
-  #abandon(index: number): void {
-    if (this.#phase === Phase.idle || this.#queue.ring.queue !== index) return;
-    this.#phase = Phase.idle;
-    if (this.#hasFrame) this.counters.queueNotReady++;
-    this.#dropFrame();
-    if (this.#queue.frameInProgress) this.#owing |= 1 << index;
+  #abandonUnready(queue: ReceiveQueue, index: number): void {
+    if (queue.ring.isReady) return;
+    this.#writer.abandon(queue, false);
+    if (queue.frameInProgress) this.#owing |= 1 << index;
   }
 
   /** The PF changed VFMRQC or the RSS key. */
@@ -383,8 +197,7 @@ export class ReceiveUnit {
 
   /** After the registers took their reset values. Frames in the packet buffer are lost. */
   reset(): void {
-    this.#phase = Phase.idle;
-    this.#hasFrame = false;
+    this.#writer.reset();
     this.#owing = 0;
     this.counters.queueNotReady += this.#buffer.count;
     this.#buffer.clear();
@@ -411,7 +224,3 @@ export class ReceiveUnit {
     }
   }
 }
-
-/** What becomes of the oldest frame in the packet buffer. */
-const Fate = { deliver: 0, hold: 1, drop: 2 } as const;
-type Fate = (typeof Fate)[keyof typeof Fate];

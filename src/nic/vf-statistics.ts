@@ -1,5 +1,5 @@
 // The VF's counters by name: traffic, drops by cause, guest mistakes by kind.
-import type { ReceiveCounters } from "./receive.ts";
+import type { ReceiveCounters } from "./receive-counters.ts";
 import type { TransmitCounters } from "./transmit.ts";
 import type { VfParts } from "./vf-parts.ts";
 import type { ReceiveDrops, TransmitDrops } from "./wire-port.ts";

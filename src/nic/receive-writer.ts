@@ -1,0 +1,189 @@
+// Writes one received frame into the guest, beat by beat: buffer, descriptor, and so on, and the cause at the end.
+import { DmaStatus } from "../iommu/dma-port.ts";
+import { QueueDirection, type DatapathHooks } from "./datapath-ports.ts";
+import { DESCRIPTOR_WORDS, RXD_ERR_CE, RXD_STAT_DD, RXD_STAT_EOP } from "./descriptors.ts";
+import { FRAME_DESCRIPTOR, FRAME_LENGTH, FRAME_OFFSET, type PacketBuffer } from "./packet-buffer.ts";
+import { countDelivered, type ReceiveCounters } from "./receive-counters.ts";
+import type { ReceiveQueue } from "./receive-queue.ts";
+
+const DONE = RXD_STAT_DD | RXD_STAT_EOP;
+
+/** What the next step does. */
+const Phase = { idle: 0, buffer: 1, writeBack: 2, cause: 3 } as const;
+type Phase = (typeof Phase)[keyof typeof Phase];
+
+export interface ReceiveWriterParts {
+  readonly registers: Uint32Array;
+  readonly buffer: PacketBuffer;
+  readonly counters: ReceiveCounters;
+  readonly hooks: Pick<DatapathHooks, "cause">;
+}
+
+/**
+ * The state between two beats of one frame. The frame stays the oldest of the packet buffer until its last descriptor
+ * is written back.
+ *
+ * A buffer that cannot be written ends the frame: its descriptor says EOP, a length of 1 and CRC error, and the driver
+ * gets its buffers back. A descriptor that cannot be read or written leaves nothing to report with: the queue halts.
+ */
+export class ReceiveWriter {
+  readonly #registers: Uint32Array;
+  readonly #buffer: PacketBuffer;
+  readonly #counters: ReceiveCounters;
+  readonly #hooks: Pick<DatapathHooks, "cause">;
+  readonly #words = new Uint32Array(DESCRIPTOR_WORDS);
+  #phase: Phase = Phase.idle;
+  /** The queue and the place of the frame under way; good while the phase is not idle. */
+  #queue: ReceiveQueue;
+  #offset = 0;
+  #remaining = 0;
+  /** Bytes in the head's buffer. */
+  #piece = 0;
+  /** Error bits that end the frame with the next write-back. */
+  #error = 0;
+  /** What is written is the oldest frame of the packet buffer, not an owed end. */
+  #hasFrame = false;
+
+  /** Any queue will do to begin with. */
+  constructor(parts: ReceiveWriterParts, queue: ReceiveQueue) {
+    this.#registers = parts.registers;
+    this.#buffer = parts.buffer;
+    this.#counters = parts.counters;
+    this.#hooks = parts.hooks;
+    this.#queue = queue;
+  }
+
+  get isIdle(): boolean {
+    return this.#phase === Phase.idle;
+  }
+
+  /** The first beat of the oldest frame of the packet buffer, for which the queue has descriptors enough. */
+  begin(queue: ReceiveQueue): void {
+    const { oldest, records } = this.#buffer;
+    this.#queue = queue;
+    this.#hasFrame = true;
+    this.#offset = records[oldest + FRAME_OFFSET] as number;
+    this.#remaining = records[oldest + FRAME_LENGTH] as number;
+    this.#writeBuffer();
+  }
+
+  /** The only write of an end that is owed: a descriptor that ends the driver's half frame with an error. */
+  beginOwedEnd(queue: ReceiveQueue): void {
+    this.#queue = queue;
+    this.#hasFrame = false;
+    this.#endWithError();
+    this.#writeBack();
+  }
+
+  /** One beat, when not idle. */
+  step(): void {
+    if (this.#phase === Phase.buffer) this.#writeBuffer();
+    else if (this.#phase === Phase.writeBack) this.#writeBack();
+    else this.cause(this.#queue);
+  }
+
+  #writeBuffer(): void {
+    const queue = this.#queue;
+    const address = queue.bufferAddress();
+    if (address < 0) {
+      this.#descriptorFault();
+      return;
+    }
+    const piece = this.#remaining < queue.bufferBytes ? this.#remaining : queue.bufferBytes;
+    const status = queue.writeBuffer(address, this.#buffer.frame.bytes, this.#offset, piece);
+    this.#phase = Phase.writeBack;
+    this.#piece = piece;
+    this.#error = 0;
+    if (status === DmaStatus.ok) return;
+    this.#counters.bufferFaults++;
+    this.#endWithError();
+  }
+
+  /** The next write-back ends the frame, whatever is left of it. */
+  #endWithError(): void {
+    this.#phase = Phase.writeBack;
+    this.#piece = 1;
+    this.#remaining = 1;
+    this.#error = RXD_ERR_CE;
+  }
+
+  #writeBack(): void {
+    const queue = this.#queue;
+    const isLast = this.#remaining === this.#piece;
+    this.#describe(isLast);
+    if (queue.writeBack(this.#words) !== DmaStatus.ok) {
+      this.#descriptorFault();
+      return;
+    }
+    if (!isLast) {
+      queue.frameInProgress = true;
+      this.#offset += this.#piece;
+      this.#remaining -= this.#piece;
+      this.#phase = Phase.buffer;
+      return;
+    }
+    queue.frameInProgress = false;
+    queue.causePending = true;
+    this.#phase = Phase.cause;
+    if (this.#error === 0) {
+      this.#counters.delivered++;
+      countDelivered(this.#registers, this.#buffer);
+    }
+    this.#leaveFrame();
+  }
+
+  /** Fills the write-back in. Only the last descriptor of a frame carries its status and its VLAN tag. */
+  #describe(isLast: boolean): void {
+    const words = this.#words;
+    if (this.#error !== 0) {
+      words[0] = 0;
+      words[1] = 0;
+      words[2] = DONE | this.#error;
+      words[3] = this.#piece;
+      return;
+    }
+    const { records, oldest } = this.#buffer;
+    const said = oldest + FRAME_DESCRIPTOR;
+    words[0] = records[said] as number;
+    words[1] = records[said + 1] as number;
+    words[2] = isLast ? DONE | (records[said + 2] as number) : RXD_STAT_DD;
+    words[3] = isLast ? this.#piece | (records[said + 3] as number) : this.#piece;
+  }
+
+  /** Raises the cause of a queue that has one pending. */
+  cause(queue: ReceiveQueue): void {
+    this.#phase = Phase.idle;
+    queue.causePending = false;
+    this.#hooks.cause(queue.ring.queue, QueueDirection.receive);
+  }
+
+  #descriptorFault(): void {
+    this.#counters.descriptorFaults++;
+    this.#queue.halt();
+    this.#leaveFrame();
+    this.#phase = Phase.idle;
+  }
+
+  #leaveFrame(): void {
+    if (this.#hasFrame) this.#buffer.pop();
+    this.#hasFrame = false;
+  }
+
+  /**
+   * Drops what is under way for this queue. A frame that is written back whole and only lacks its cause keeps it, unless
+   * `withCause` says that the queue is gone.
+   */
+  abandon(queue: ReceiveQueue, withCause: boolean): void {
+    if (this.#phase === Phase.idle || this.#queue !== queue) return;
+    if (this.#phase === Phase.cause && !withCause) return;
+    this.#phase = Phase.idle;
+    if (this.#hasFrame) this.#counters.queueNotReady++;
+    this.#leaveFrame();
+  }
+
+  /** Forgets whatever was under way; the packet buffer is the caller's to clear. */
+  reset(): void {
+    this.#phase = Phase.idle;
+    this.#hasFrame = false;
+  }
+}

@@ -1,6 +1,6 @@
 // The VF's counters by name: traffic, drops by cause, guest mistakes by kind.
 import type { ReceiveCounters } from "./receive-counters.ts";
-import type { TransmitCounters } from "./transmit.ts";
+import type { TransmitCounters } from "./transmit-sender.ts";
 import type { VfParts } from "./vf-parts.ts";
 import type { ReceiveDrops, TransmitDrops } from "./wire-port.ts";
 

@@ -202,3 +202,63 @@ export function writtenBack(words: readonly number[]): {
   const [info = 0, rss = 0, status = 0, lengthAndVlan = 0] = words;
   return { packetInfo: info & 0xffff, rss, status, length: lengthAndVlan & 0xffff, vlan: lengthAndVlan >>> 16 };
 }
+
+/** A frame of an ethertype that nobody parses. */
+export function plainFrame(length: number, fill = 0x5a): Uint8Array {
+  const bytes = new Uint8Array(length).fill(fill);
+  bytes.set([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5]);
+  return bytes;
+}
+
+/** A guest whose receive queue 0 is open, with nothing posted. */
+export function receivingGuest(
+  options: GuestOptions = {},
+  setup: Parameters<DatapathGuest["openReceive"]>[1] = {},
+): DatapathGuest {
+  const guest = new DatapathGuest(options);
+  guest.openReceive(0, setup);
+  return guest;
+}
+
+/** A guest whose transmit queues are open. */
+export function transmittingGuest(
+  setup: Parameters<DatapathGuest["openTransmit"]>[1] = {},
+  queuePairs = 1,
+): DatapathGuest {
+  const guest = new DatapathGuest({ queuePairs });
+  for (let queue = 0; queue < queuePairs; queue++) guest.openTransmit(queue, setup);
+  return guest;
+}
+
+// Transmit descriptors as drivers write them.
+export const TX_EOP = 0x0100_0000;
+export const TX_RS = 0x0800_0000;
+const TX_DATA = 0x2030_0000;
+const TX_CONTEXT = 0x2020_0000;
+const layer4Types = { tcp: 0x800, udp: 0, sctp: 0x1000 } as const;
+/** A transmit descriptor written back. */
+export const txDone: readonly number[] = [0, 0, 0, 1];
+
+export function txData(address: number, length: number, command = TX_EOP | TX_RS, options = 0): number[] {
+  return [address % 2 ** 32, Math.floor(address / 2 ** 32), (TX_DATA | command | length) >>> 0, options];
+}
+
+export interface TxContextFields {
+  readonly macBytes?: number;
+  readonly ipBytes?: number;
+  readonly l4Bytes?: number;
+  readonly mss?: number;
+  readonly vlan?: number;
+  readonly ipv4?: boolean;
+  readonly protocol?: keyof typeof layer4Types;
+  readonly index?: number;
+}
+
+export function txContext(fields: TxContextFields): number[] {
+  return [
+    (((fields.vlan ?? 0) << 16) | ((fields.macBytes ?? 14) << 9) | (fields.ipBytes ?? 0)) >>> 0,
+    0,
+    TX_CONTEXT | ((fields.ipv4 ?? false) ? 0x400 : 0) | layer4Types[fields.protocol ?? "tcp"],
+    (((fields.mss ?? 0) << 16) | ((fields.l4Bytes ?? 0) << 8) | ((fields.index ?? 0) << 4)) >>> 0,
+  ];
+}

@@ -25,7 +25,7 @@ import {
 import { registerTable } from "./register-table.ts";
 import { TransmitUnit } from "./transmit.ts";
 
-export const DESCRIPTOR = 16;
+const DESCRIPTOR = 16;
 
 export interface GuestOptions {
   readonly memoryBytes?: number;

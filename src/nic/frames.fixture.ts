@@ -18,7 +18,7 @@ export function crc32c(bytes: readonly number[]): number {
   return (crc ^ 0xffff_ffff) >>> 0;
 }
 
-export const big = (value: number, count: number): number[] =>
+const big = (value: number, count: number): number[] =>
   Array.from({ length: count }, (_, i) => Math.floor(value / 256 ** (count - 1 - i)) % 256);
 
 export const protocols = { tcp: 6, udp: 17, sctp: 132 } as const;

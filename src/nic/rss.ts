@@ -44,7 +44,7 @@ function keyWindow(key: Uint8Array, bit: number): number {
  * The hash by tables: the Toeplitz hash is linear, so that each byte of the input contributes a word that depends on
  * its place and value only. 36 places of 256 words, made when the key changes.
  */
-export class ToeplitzHash {
+class ToeplitzHash {
   readonly #table = new Uint32Array(INPUT_BYTES_MAX * 256);
 
   setKey(key: Uint8Array): void {

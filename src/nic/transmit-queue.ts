@@ -30,7 +30,7 @@ import { TransmitContext } from "./transmit-context.ts";
 const FETCH_MAX = 32;
 
 /** What a descriptor is, by its DEXT and DTYP. */
-export function isContext(command: number): boolean {
+function isContext(command: number): boolean {
   return (command & TXD_CMD_DEXT) !== 0 && (command & TXD_DTYP_MASK) === TXD_DTYP_CONTEXT;
 }
 

@@ -53,9 +53,7 @@ export class DestinationHost {
       onEvent: (event) => this.#emit({ kind: "migration", event }),
       image: {
         page: (page, bytes) => this.#image?.page(page, bytes),
-        zeroPages: (first, count) => {
-          for (let page = first; page < first + count; page++) this.#image?.zeroPage(page);
-        },
+        zeroPage: (page) => this.#image?.zeroPage(page),
       },
       onRunning: (resumedWith) => this.#arrived(resumedWith),
       everySecond,

@@ -105,6 +105,7 @@ export class SourceHost {
     this.#droppedBeforeMove = frameDrops(vf.statistics);
     this.#framesBeforeMove = this.#ledger.framesCompleted;
     this.#cancelling = new AbortController();
+    machine.rehearseSave();
     const transport = await this.#connect(move);
     const outcome = await migrateOut({
       vm: this.#guest,
@@ -174,8 +175,9 @@ export class SourceHost {
 
   /** The bench listens to the same events as everyone; that is all the engine and the ledger have to do with each other. */
   #onEvent(event: MigrationEvent): void {
+    // Early: the room that the ledger takes is not to be found while the guest stands still.
+    if (event.kind === "phase" && event.phase === "negotiate") this.#ledger.beginUndo();
     if (event.kind === "phase" && event.phase === "switchover") {
-      this.#ledger.beginUndo();
       this.#runner.race(new SeededRandom(this.#settings.seed));
     }
     if (event.kind === "vcpus-paused") {

@@ -2,6 +2,7 @@
 import { assert, unreachable } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { OperationError } from "../base/errors.ts";
+import { PageSet } from "../memory/page-set.ts";
 import type { Machine } from "../machine/machine.ts";
 import { decodeVfState, VF_STATE_VERSION, type VfState } from "../nic/state.ts";
 import type { Vf82599 } from "../nic/vf82599.ts";
@@ -9,6 +10,7 @@ import { strategyByName } from "../strategy/strategies.ts";
 import type { Strategy } from "../strategy/strategy.ts";
 import type { MigrationEvent, MigrationEventSink, MigrationPhase } from "./events.ts";
 import { PROGRAM, VF_MODEL } from "./identity.ts";
+import { rehearseArrival } from "./rehearsal.ts";
 import { StateParts } from "./state-parts.ts";
 import { Conversation } from "./wire/conversation.ts";
 import { answerHello } from "./wire/negotiate.ts";
@@ -26,7 +28,7 @@ export interface PreparedVm {
 /** Watches the image as it arrives, for the audit; never asked anything. */
 export interface ImageObserver {
   page(page: number, bytes: Uint8Array): void;
-  zeroPages(first: number, count: number): void;
+  zeroPage(page: number): void;
 }
 
 export interface DestinationOptions {
@@ -107,6 +109,8 @@ class Reception {
   #offer: Offer | undefined;
   #strategy: Strategy | undefined;
   #vm: PreparedVm | undefined;
+  /** Pages that may hold something else than zero. */
+  #stored: PageSet | undefined;
   #deviceState: VfState | undefined;
   #goHeard = false;
   #answered = false;
@@ -217,10 +221,11 @@ class Reception {
     const vm = await prepare(offer);
     if (this.#settled) return vm.discard();
     this.#vm = vm;
+    this.#stored = new PageSet(vm.machine.memory.pages.count);
     const { memory } = vm.machine;
     assert(memory.sizeBytes === offer.memoryBytes, "prepare made a machine of another size");
     assert(memory.pages.sizeBytes === offer.pageBytes, "prepare made a machine of another page size");
-    vm.vf.stop();
+    rehearseArrival(vm.vf);
     await this.#conversation.send({ kind: "accept" });
     this.#phase("pre-copy");
     return undefined;
@@ -237,20 +242,26 @@ class Reception {
     const ram = memory.bytes();
     for (let i = 0; i < pages.length; i++) {
       const page = pages[i] as number;
+      this.#stored?.add(page);
       const content = bytes.subarray(i * size, (i + 1) * size);
       ram.set(content, page * size);
       this.#options.image?.page(page, content);
     }
   }
 
+  /** Memory that nothing was stored in is zero as it is: clearing it would make the host find room for it, page by page. */
   #storeZeroPages(ranges: Uint32Array): void {
     const { memory } = this.#preparedVm().machine;
     const size = memory.pages.sizeBytes;
+    const stored = this.#stored;
+    assert(stored !== undefined, "pages come after the offer was accepted");
     for (let i = 0; i < ranges.length; i += 2) {
-      const first = ranges[i] as number;
-      const count = ranges[i + 1] as number;
-      memory.bytes().fill(0, first * size, (first + count) * size);
-      this.#options.image?.zeroPages(first, count);
+      const end = (ranges[i] as number) + (ranges[i + 1] as number);
+      for (let page = stored.next(ranges[i] as number); page >= 0 && page < end; page = stored.next(page + 1)) {
+        memory.bytes().fill(0, page * size, (page + 1) * size);
+        this.#options.image?.zeroPage(page);
+        stored.delete(page);
+      }
     }
   }
 
@@ -275,7 +286,10 @@ class Reception {
     this.#goHeard = true;
     const vm = this.#preparedVm();
     assert(this.#strategy !== undefined && this.#deviceState !== undefined, "go before everything was loaded");
-    if (this.#strategy.resume === "start-over") vm.vf.pfReset();
+    if (this.#strategy.resume === "start-over") {
+      vm.vf.pfReset();
+      this.#deviceState = vm.vf.save();
+    }
     await this.#start(vm);
     vm.vf.raiseAllEnabled();
     this.#emit({ kind: "running" });

@@ -11,6 +11,7 @@ import { PageSender } from "./page-sender.ts";
 import { PartTimer, partOfCommand } from "./part-timer.ts";
 import type { MigratableVm } from "./parts.ts";
 import { resumeState } from "./resume-state.ts";
+import { rehearseSwitchover } from "./rehearsal.ts";
 import { Rounds } from "./rounds.ts";
 import { Switchover } from "./switchover.ts";
 import { Conversation } from "./wire/conversation.ts";
@@ -101,6 +102,7 @@ class SourceMigration {
       this.#phase("negotiate");
       this.#stopIfCancelled();
       await this.#negotiate();
+      rehearseSwitchover(this.#options.vm);
       this.#phase("pre-copy");
       await this.#preCopy();
       await this.#switchOver();

@@ -180,6 +180,11 @@ function setBit(words: Uint32Array, bit: number, value: boolean): void {
   words[bit >>> 5] = value ? old | mask : old & ~mask;
 }
 
-function bits(words: Uint32Array): number[] {
-  return Array.from({ length: words.length * 32 }, (_, bit) => bit).filter((bit) => hasBit(words, bit));
+function bits(set: Uint32Array): number[] {
+  const found: number[] = [];
+  // Mostly empty, and asked for while a guest stands still: whole words are passed over.
+  for (const [index, word] of set.entries()) {
+    for (let rest = word; rest !== 0; rest &= rest - 1) found.push(index * 32 + 31 - Math.clz32(rest & -rest));
+  }
+  return found;
 }

@@ -204,7 +204,11 @@ test("a destination that cannot load the state, or cannot start the guest, gives
       return vm;
     },
     "vf-state-invalid": (vm) => {
-      vm.vf.restore = fail("vf-state-invalid");
+      const restoreState = vm.machine.restoreState.bind(vm.machine);
+      vm.machine.restoreState = (state) => {
+        restoreState(state);
+        vm.vf.restore = fail("vf-state-invalid");
+      };
       return vm;
     },
     "no-cpu": (vm) => {

@@ -12,9 +12,10 @@ export const guestKinds = {
     prefetchDescriptors: 8,
     landing: landingBy(new SeededRandom(seed)),
   }),
-  "a toy with a buffer to a page": () => ({
+  "a toy with a buffer to a page and head write-back": () => ({
     ...toyOptions,
     memoryBytes: 8192,
+    headWriteBack: true,
     buffersPerPage: 1,
     bufferUnitBytes: 64,
   }),

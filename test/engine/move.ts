@@ -84,9 +84,7 @@ export class Scene {
       onEvent: (event) => this.#options?.onDestinationEvent?.(event),
       image: {
         page: (page, bytes) => this.image?.page(page, bytes),
-        zeroPages: (first, count) => {
-          for (let page = first; page < first + count; page++) this.image?.zeroPage(page);
-        },
+        zeroPage: (page) => this.image?.zeroPage(page),
       },
       onRunning: (resumedWith) => {
         this.resumedWith = resumedWith;

@@ -23,6 +23,8 @@ export interface ModelOptions {
   readonly headerBytes?: number;
   /** Every so many frames the driver asks for a completion (RS). ixgbevf asks each time; default 1. */
   readonly transmitReportEvery?: number;
+  /** Completions come as the head in a word of memory (TDWBAL), as DPDK can have it, not as DD. Default false. */
+  readonly headWriteBack?: boolean;
   /** Every so many frames the driver writes its context descriptor again. Default 4. */
   readonly transmitContextEvery?: number;
   /** Most frames the socket holds; beyond it they are dropped, as a full receive buffer drops them. Default 32. */
@@ -46,6 +48,8 @@ export interface Layout extends Required<ModelOptions> {
   /** Address of a ring's descriptor 0. */
   receiveRing(area: number, queue: number): number;
   transmitRing(area: number, queue: number): number;
+  /** Address of the word for head write-back. */
+  headWord(area: number, queue: number): number;
   readonly applicationStart: number;
   readonly applicationBytes: number;
   /** Page numbers from here on are the allocator's. */
@@ -62,6 +66,7 @@ const defaults = {
   pollBudget: 64,
   headerBytes: 256,
   transmitReportEvery: 1,
+  headWriteBack: false,
   transmitContextEvery: 4,
   socketFrames: 32,
   applicationPages: 8,
@@ -79,7 +84,8 @@ export function layOut(pages: PageGeometry, options: ModelOptions): Layout {
   const bufferBytes = pages.sizeBytes / buffersPerPage;
   const receiveBytes = aligned(receiveDescriptors * DESCRIPTOR_BYTES, RING_ALIGNMENT_BYTES);
   const transmitBytes = aligned(transmitDescriptors * DESCRIPTOR_BYTES, RING_ALIGNMENT_BYTES);
-  const areaBytes = queuePairs * (receiveBytes + transmitBytes);
+  const queueBytes = receiveBytes + transmitBytes + RING_ALIGNMENT_BYTES;
+  const areaBytes = queuePairs * queueBytes;
   const ringStart = aligned(pages.sizeBytes, RING_ALIGNMENT_BYTES);
   const applicationStart = ringStart + RING_AREAS * areaBytes;
   const applicationBytes = chosen.applicationPages * pages.sizeBytes;
@@ -88,8 +94,9 @@ export function layOut(pages: PageGeometry, options: ModelOptions): Layout {
     ...chosen,
     pages,
     bufferBytes,
-    receiveRing: (area, queue) => ringStart + area * areaBytes + queue * (receiveBytes + transmitBytes),
+    receiveRing: (area, queue) => ringStart + area * areaBytes + queue * queueBytes,
     transmitRing: (area, queue) => layout.receiveRing(area, queue) + receiveBytes,
+    headWord: (area, queue) => layout.transmitRing(area, queue) + transmitBytes,
     applicationStart,
     applicationBytes,
     poolFirst,

@@ -10,7 +10,13 @@ import { modelThreads } from "./machine.ts";
 
 const kinds: Readonly<Record<string, ModelHostOptions>> = {
   "toy pages": toyOptions,
-  "toy pages, a buffer each": { ...toyOptions, memoryBytes: 8192, buffersPerPage: 1, bufferUnitBytes: 64 },
+  "toy pages, a buffer each, head write-back": {
+    ...toyOptions,
+    memoryBytes: 8192,
+    buffersPerPage: 1,
+    bufferUnitBytes: 64,
+    headWriteBack: true,
+  },
   "toy pages, two queues": { ...toyOptions, memoryBytes: 32_768, queuePairs: 2 },
   "full-size pages": fullSizeOptions,
   "full-size pages, two queues, reports now and then": {

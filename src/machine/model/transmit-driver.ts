@@ -19,6 +19,7 @@ import {
 } from "../../nic/descriptors.ts";
 import {
   DCA_TXCTRL_DESC_RRO_EN,
+  TDWBAL_HEAD_WB_ENABLE,
   TXDCTL_ENABLE,
   TXDCTL_SWFLSH,
   TXDCTL_WTHRESH_SHIFT,
@@ -72,6 +73,11 @@ export class TransmitDriver {
     return layout.transmitRing(state().driver.ringArea, queue) + slot * DESCRIPTOR_BYTES;
   }
 
+  #headWord(queue: number): number {
+    const { state, layout } = this.#parts;
+    return layout.headWord(state().driver.ringArea, queue);
+  }
+
   #after(slot: number): number {
     return slot + 1 === this.#parts.layout.transmitDescriptors ? 0 : slot + 1;
   }
@@ -82,13 +88,14 @@ export class TransmitDriver {
 
   /** ixgbevf_configure_tx_ring. */
   open(queue: number): void {
-    const { state, layout, registers } = this.#parts;
+    const { state, layout, memory, registers } = this.#parts;
     registers.write(VFTXDCTL(queue), TXDCTL_SWFLSH);
     registers.write(VFTDBAL(queue), layout.transmitRing(state().driver.ringArea, queue));
     registers.write(VFTDBAH(queue), 0);
     registers.write(VFTDLEN(queue), layout.transmitDescriptors * DESCRIPTOR_BYTES);
     registers.write(VFTDWBAH(queue), 0);
-    registers.write(VFTDWBAL(queue), 0);
+    registers.write(VFTDWBAL(queue), layout.headWriteBack ? this.#headWord(queue) | TDWBAL_HEAD_WB_ENABLE : 0);
+    if (layout.headWriteBack) memory.setWord(this.#headWord(queue), 0);
     registers.write(VFDCA_TXCTRL(queue), DCA_TXCTRL_DESC_RRO_EN);
     registers.write(VFTDH(queue), 0);
     registers.write(VFTDT(queue), 0);
@@ -156,16 +163,24 @@ export class TransmitDriver {
 
   /** One turn of ixgbevf_clean_tx_irq. False when the oldest report has not come. */
   clean(queue: number): boolean {
-    const { memory, pages, state } = this.#parts;
+    const { pages, state } = this.#parts;
     const ring = this.#queue(queue);
     const [oldest] = ring.reports;
-    if (oldest === undefined) return false;
-    const status = memory.word(this.#descriptor(queue, oldest.slot) + STATUS_WORD_OFFSET);
-    if ((status & TXD_STAT_DD) === 0) return false;
+    if (oldest === undefined || !this.#isReported(queue, ring, oldest.slot)) return false;
     ring.reports.shift();
     ring.nextToClean = this.#after(oldest.slot);
     for (const page of oldest.pages) pages.release(page);
     state().counters.completed += oldest.pages.length;
     return true;
+  }
+
+  #isReported(queue: number, { nextToClean }: TransmitQueue, slot: number): boolean {
+    const { layout, memory } = this.#parts;
+    if (!layout.headWriteBack) {
+      return (memory.word(this.#descriptor(queue, slot) + STATUS_WORD_OFFSET) & TXD_STAT_DD) !== 0;
+    }
+    const count = layout.transmitDescriptors;
+    const head = memory.word(this.#headWord(queue));
+    return (slot - nextToClean + count) % count < (head - nextToClean + count) % count;
   }
 }

@@ -17,9 +17,12 @@ interface CopiedRing {
 }
 
 /**
- * The order of reading is the whole point. The device writes back upwards from its head to the tail; the copy goes
- * downwards from the slot before the tail, all the way round the ring, and takes the upper half of each descriptor
- * before the lower. So whatever the copy shows of a slot is at least as new as what it shows of every slot after it.
+ * The device writes back upwards from its head to the tail; the copy goes downwards from the slot before the tail, all
+ * the way round the ring, and takes the upper half of each descriptor before the lower. So whatever the copy shows of a
+ * slot is at least as new as what it shows of every slot after it, and there is no hole in it.
+ *
+ * Upper before lower is what the cut needs (cut.ts says why). The order of the slots it does not: knowing what was posted,
+ * it mends a hole as it mends a half frame. Whoever copies rings without that knowledge needs both (cut.test.ts).
  */
 export class RingCopy {
   readonly #vm: MigratableVm;

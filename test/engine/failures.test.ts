@@ -96,7 +96,7 @@ function breaks(total: number, closeBytes: number, scattered: number): number[] 
 }
 
 for (const strategy of shippedStrategies) {
-  const scattered = strategy === ringsFirst ? 40 : 10;
+  const scattered = strategy === ringsFirst ? 30 : 6;
 
   test(`${strategy.name}: wherever the link breaks on its way to the destination, one side has the guest`, async () => {
     const seed = 11;

@@ -65,7 +65,7 @@ async function assertConsistent(strategy: Strategy, kind: GuestKind, seed: numbe
 }
 
 const quick: GuestKind = "toy";
-const seedsOf = (kind: GuestKind): number => (kind === quick ? 120 : 20);
+const seedsOf = (kind: GuestKind): number => (kind === quick ? 100 : 15);
 
 for (const strategy of shippedStrategies) {
   for (const kind of Object.keys(guestKinds) as GuestKind[]) {

@@ -117,7 +117,7 @@ test("every page the CPU changed is in the CPU's dirty log, under load and traff
   const { count, sizeBytes } = machine.memory.pages;
   assert.equal(machine.cpuDirtyLog.method, "wasm");
   await inGuest(
-    "while true; do find / -xdev; dd if=/dev/urandom of=/tmp/y bs=4k count=300; gzip -c /tmp/y >/tmp/z; rm /tmp/z; " +
+    "while true; do find / -xdev; dd if=/dev/urandom of=/root/y bs=4k count=300; gzip -c /root/y >/root/z; rm /root/z; " +
       "awk 'BEGIN { for (i = 0; i < 20000; i++) x += sqrt(i) * 1.1; print x }'; done >/dev/null 2>&1 & " +
       `ping -A -q ${peerIp} >/dev/null &`,
   );
@@ -165,7 +165,7 @@ async function moved(from: Plugged): Promise<Plugged> {
 
 test("a running command and a running ping go on in a second machine, and nobody notices", async () => {
   const relay = new ConsoleRelay(source.guest.console);
-  await inGuest(`ping -i 0.1 -c 30 ${peerIp} >/tmp/ping 2>&1 &`);
+  await inGuest(`ping -i 0.1 -c 30 ${peerIp} >/root/ping 2>&1 &`);
   const command = runCommand(relay, "for i in $(seq 1 20); do echo tick $i; usleep 50000; done", { timeoutMs });
   while (!relay.output.includes("tick 5")) await sleep(5);
   const destination = await moved(source);
@@ -179,7 +179,7 @@ test("a running command and a running ping go on in a second machine, and nobody
     output.trimEnd().split("\n"),
     Array.from({ length: 20 }, (_, index) => `tick ${index + 1}`),
   );
-  const ping = await inGuest("wait; cat /tmp/ping", destination);
+  const ping = await inGuest("wait; cat /root/ping", destination);
   assert.match(ping, /30 packets transmitted, (29|30) packets received/);
   assert.match(await inGuest(`ping -q -c 20 -i 0.05 ${peerIp}`, destination), / 0% packet loss/);
   assert.doesNotMatch(await inGuest("dmesg", destination), /WARNING|Oops|BUG:|Hang|stall|unstable/);

@@ -1,35 +1,10 @@
-// Branded numbers: addresses and page numbers that cannot be mixed up, made by checked constructors.
-import { assert } from "./assert.ts";
+// Addresses as numbers: what a 64-bit field of a register or descriptor becomes, and where numbers end.
 
-declare const brand: unique symbol;
-type Branded<Name extends string> = number & { readonly [brand]: Name };
-
-/** Byte address in guest physical memory, a safe integer. */
-export type GuestPhysicalAddress = Branded<"GuestPhysicalAddress">;
-/** Byte address as the device puts it on the bus, before the IOMMU, a safe integer. */
-export type Iova = Branded<"Iova">;
-/** Guest page frame number: guest physical address divided by the page size. */
-export type PageNumber = Branded<"PageNumber">;
-
+/** The largest address that a number can tell from its neighbours. */
 export const ADDRESS_MAX = Number.MAX_SAFE_INTEGER;
 
 export function isAddress(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0;
-}
-
-export function guestPhysicalAddress(value: number): GuestPhysicalAddress {
-  assert(isAddress(value), `not a guest physical address: ${value}`);
-  return value as GuestPhysicalAddress;
-}
-
-export function iova(value: number): Iova {
-  assert(isAddress(value), `not an IOVA: ${value}`);
-  return value as Iova;
-}
-
-export function pageNumber(value: number): PageNumber {
-  assert(isAddress(value), `not a page number: ${value}`);
-  return value as PageNumber;
 }
 
 /**

@@ -42,10 +42,3 @@ export class BufferMemory implements GuestMemory {
 
   deviceWrote(): void {}
 }
-
-/** A view of one page; good until the next await. */
-export function pageBytes(memory: GuestMemory, page: number): Uint8Array {
-  assert(page >= 0 && page < memory.pages.count, `page ${page} is outside guest memory`);
-  const start = page * memory.pages.sizeBytes;
-  return memory.bytes().subarray(start, start + memory.pages.sizeBytes);
-}

@@ -183,8 +183,8 @@ function setBit(words: Uint32Array, bit: number, value: boolean): void {
 function bits(set: Uint32Array): number[] {
   const found: number[] = [];
   // Mostly empty, and asked for while a guest stands still: whole words are passed over.
-  for (const [index, word] of set.entries()) {
-    for (let rest = word; rest !== 0; rest &= rest - 1) found.push(index * 32 + 31 - Math.clz32(rest & -rest));
+  for (const [index, members] of set.entries()) {
+    for (let rest = members; rest !== 0; rest &= rest - 1) found.push(index * 32 + 31 - Math.clz32(rest & -rest));
   }
   return found;
 }

@@ -41,7 +41,7 @@ export class DeviceRunner {
   /** Lets a random portion of device work happen; the race injector of a switchover. */
   betweenSteps(): void {
     const random = this.#random;
-    if (random === undefined) return;
+    if (random === undefined || !this.#vf.hasWork) return;
     const most = random.chance(BURST_PROBABILITY) ? BURST_BEATS_MAX : BEATS_BETWEEN_STEPS_MAX;
     for (let beats = random.below(most + 1); beats > 0 && this.#vf.step(); beats--);
   }

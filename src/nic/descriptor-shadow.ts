@@ -28,29 +28,44 @@ export class DescriptorShadowTracker implements MappedPageTracker, BufferListene
   readonly method = "descriptor-shadow";
   readonly #geometry: PageGeometry;
   readonly #pages: MappedPages;
-  readonly #shadow: RingShadow;
+  readonly #rings: RingShadow;
+  readonly #current: { readonly rings: RingShadow; readonly pages: MappedPages };
+  #isStale = false;
 
   constructor(options: DescriptorShadowOptions) {
     const { pages, ...rest } = options;
     this.#geometry = pages;
     this.#pages = new MappedPages(pages.count);
-    this.#shadow = new RingShadow({ ...rest, domain: new IdentityDomain(), listener: this });
+    this.#rings = new RingShadow({ ...rest, domain: new IdentityDomain(), listener: this });
+    this.#current = { rings: this.#rings, pages: this.#pages };
   }
 
   /** See RingShadow for these three. */
   tailWritten(queue: number): void {
-    this.#shadow.tailWritten(queue);
+    this.#upToDate().rings.tailWritten(queue);
   }
 
   queueChanged(queue: number): void {
-    this.#shadow.queueChanged(queue);
+    this.#upToDate().rings.queueChanged(queue);
   }
 
+  /**
+   * Put off until somebody asks or the driver posts again: a VF is restored while its guest is dark, and there is no
+   * hurry to know what is mapped. Until then the device writes unseen; whoever begins to track sends all of memory first.
+   */
   rebuild(): void {
-    this.#shadow.rebuild();
+    this.#isStale = true;
   }
 
-  /** At most 31 KiB of buffer, so a handful of pages; those beyond RAM are left out by MappedPages. */
+  /** The rings and the pages, as of now. */
+  #upToDate(): { rings: RingShadow; pages: MappedPages } {
+    if (this.#isStale) {
+      this.#isStale = false;
+      this.#rings.rebuild();
+    }
+    return this.#current;
+  }
+
   posted(address: number, lengthBytes: number): void {
     const { shift } = this.#geometry;
     const last = pageOf(address + lengthBytes - 1, shift);
@@ -64,26 +79,26 @@ export class DescriptorShadowTracker implements MappedPageTracker, BufferListene
   }
 
   mappedInto(into: PageSet): void {
-    this.#pages.mappedInto(into);
+    this.#upToDate().pages.mappedInto(into);
   }
 
   fetchReleased(into: PageSet): void {
-    this.#pages.fetchReleased(into);
+    this.#upToDate().pages.fetchReleased(into);
   }
 
   putBackReleased(pages: PageSet): void {
-    this.#pages.putBackReleased(pages);
+    this.#upToDate().pages.putBackReleased(pages);
   }
 
   isPosted(queue: number, slot: number): boolean {
-    return this.#shadow.isPosted(queue, slot);
+    return this.#upToDate().rings.isPosted(queue, slot);
   }
 
   postedWords(queue: number, slot: number, target: Uint32Array): boolean {
-    return this.#shadow.postedWords(queue, slot, target);
+    return this.#upToDate().rings.postedWords(queue, slot, target);
   }
 
   ringPagesInto(into: PageSet): void {
-    this.#shadow.ringPagesInto(into, this.#geometry);
+    this.#upToDate().rings.ringPagesInto(into, this.#geometry);
   }
 }

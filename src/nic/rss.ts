@@ -78,6 +78,8 @@ export class Rss {
   type: RssType = RssType.none;
   readonly #registers: Uint32Array;
   readonly #toeplitz = new ToeplitzHash();
+  readonly #key = new Uint8Array(KEY_BYTES);
+  #hasKey = false;
   #fields = 0;
 
   constructor(registers: Uint32Array) {
@@ -85,14 +87,24 @@ export class Rss {
     this.configure();
   }
 
-  /** Reads VFMRQC and the key; called after they changed. */
+  /** Reads VFMRQC and the key; called after they changed. The key's tables are made when something is hashed by it. */
   configure(): void {
     const control = this.#registers[VFMRQC >>> 2] as number;
     this.#fields = (control & VFMRQC_RSSEN) !== 0 ? control : 0;
-    const key = new Uint8Array(KEY_BYTES);
-    // The first byte of the key lies in the lowest bits of the first register.
-    for (let i = 0; i < KEY_BYTES; i++) key[i] = (this.#registers[VFRSSRK(i >>> 2) >>> 2] as number) >>> (8 * (i & 3));
-    this.#toeplitz.setKey(key);
+    if (this.#fields !== 0 && this.#readKey()) this.#toeplitz.setKey(this.#key);
+  }
+
+  /** True if the key is another than it was. */
+  #readKey(): boolean {
+    let isOther = !this.#hasKey;
+    this.#hasKey = true;
+    for (let i = 0; i < KEY_BYTES; i++) {
+      // The first byte of the key lies in the lowest bits of the first register.
+      const byte = ((this.#registers[VFRSSRK(i >>> 2) >>> 2] as number) >>> (8 * (i & 3))) & 0xff;
+      isOther ||= this.#key[i] !== byte;
+      this.#key[i] = byte;
+    }
+    return isOther;
   }
 
   /** Hashes the frame and names its queue: 0 for what is not hashed. */

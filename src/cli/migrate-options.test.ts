@@ -26,7 +26,7 @@ test("without a word the guest is Linux with 128 MiB, moved by rings-first durin
     strategy: "rings-first",
     memoryBytes: 128 << 20,
     traffic: "download",
-    downtimeLimitMs: 30,
+    downtimeLimitMs: 100,
     seed: 4711,
     assets: {},
     roundsMax: 20,

@@ -24,7 +24,7 @@ test("a consistent report says so first, then what moved, how long it was dark, 
   assertSays(
     report,
     "128 MiB of a running linux guest, strategy rings-first, in 3 rounds and a switchover: 45.1 MiB sent in 278 ms.",
-    "The guest stood still for 16.7 ms (asked for: 30.0 ms). No frame reached it for 21.9 ms.",
+    "The guest stood still for 16.7 ms (asked for: 100 ms). No frame reached it for 21.9 ms.",
     "6,214 delivered; 9 lost on the way, as any network may; 22 discarded that the source's card wrote behind the cut.",
     "The download it made during the move is whole: SHA-256 3f9ab1c0...ab57, computed inside.",
     "It answered every one of 64 pings.",

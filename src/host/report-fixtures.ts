@@ -14,7 +14,7 @@ export function fixtureOptions(kind: FixtureKind): MigrateOptions {
     strategy: kind === "consistent" ? "rings-first" : "blind",
     memoryBytes: 128 << 20,
     traffic: "download",
-    downtimeLimitMs: 30,
+    downtimeLimitMs: 100,
     seed: 1_742_881_093,
     assets: {},
     roundsMax: 20,

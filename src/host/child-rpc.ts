@@ -58,9 +58,19 @@ export class Child<M extends Methods, Event> {
   #nextId = 1;
   #death: OperationError | undefined;
 
-  constructor(options: { name: string; module: URL; onEvent: (event: Event) => void }) {
+  constructor(options: {
+    name: string;
+    module: URL;
+    onEvent: (event: Event) => void;
+    /** Node's own options for the child, beside those of this process. */
+    nodeOptions?: readonly string[];
+  }) {
     this.name = options.name;
-    this.#process = fork(options.module, { serialization: "advanced", stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    this.#process = fork(options.module, {
+      serialization: "advanced",
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
+      execArgv: [...process.execArgv, ...(options.nodeOptions ?? [])],
+    });
     this.#process.on("message", (reply: Reply) => {
       if ("event" in reply) return options.onEvent(reply.event as Event);
       const waiting = this.#waiting.get(reply.id);

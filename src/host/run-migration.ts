@@ -27,6 +27,12 @@ export interface MigrationSinks {
 
 type VmHost = Child<VmHostMethods, VmHostEvent>;
 
+/**
+ * The emulator's translated code is compiled by V8's worker threads, four by default. More than one of them take the cores
+ * from the threads that move the guest.
+ */
+const vmHostNodeOptions = ["--v8-pool-size=1"];
+
 /** The source's device runs until frames for the guest go elsewhere: at least this long after the guest does. */
 const SOURCE_DEVICE_LINGER_MS = 100;
 
@@ -116,6 +122,7 @@ class Run {
     const host: VmHost = new Child({
       name: side,
       module: new URL("./vm-host-process.ts", import.meta.url),
+      nodeOptions: vmHostNodeOptions,
       onEvent: (event) => {
         if (event.kind === "progress") return this.#sinks.onStage(event.text);
         const sided = { ...event.event, side };

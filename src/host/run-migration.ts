@@ -8,7 +8,7 @@ import { SeededRandom } from "../base/random.ts";
 import { formatMac } from "../network/mac.ts";
 import { networkPlan } from "../network/plan.ts";
 import { defaultCacheDirectory } from "./assets/cache.ts";
-import { preparePasst, prepareAssets } from "./assets.ts";
+import { preparePasst, prepareAssets, type PasstAsset } from "./assets.ts";
 import { auditMove } from "./audit-move.ts";
 import { Child } from "./child-rpc.ts";
 import { cablePath } from "./fabric-server.ts";
@@ -136,10 +136,10 @@ class Run {
 
   async #startTraffic(fabric: Fabric, source: VmHost): Promise<Traffic> {
     const { onStage } = this.#sinks;
-    const { traffic: kind, seed } = this.#options;
-    const passt = kind === "download" ? await preparePasst({ onProgress: onStage }) : undefined;
+    const { traffic: asked, seed } = this.#options;
+    const passt = asked === "download" ? await this.#passtIfItCanBeHad() : undefined;
     const traffic = await startTraffic({
-      kind,
+      kind: asked === "download" && passt === undefined ? "echo" : asked,
       random: new SeededRandom(seed),
       fabric,
       passt: passt?.path,
@@ -148,6 +148,17 @@ class Run {
     });
     this.#closing.push(() => traffic.close());
     return traffic;
+  }
+
+  async #passtIfItCanBeHad(): Promise<PasstAsset | undefined> {
+    const { onStage } = this.#sinks;
+    try {
+      return await preparePasst({ onProgress: onStage });
+    } catch (thrown) {
+      if (!(thrown instanceof OperationError)) throw thrown;
+      onStage(`No download: ${thrown.message} Verified echoes with the built-in peer take its place.`);
+      return undefined;
+    }
   }
 
   async #move(source: VmHost, to: { host: string; port: number }): Promise<{ bytesSent: number }> {

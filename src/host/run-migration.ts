@@ -156,7 +156,7 @@ class Run {
       return await preparePasst({ onProgress: onStage });
     } catch (thrown) {
       if (!(thrown instanceof OperationError)) throw thrown;
-      onStage(`No download: ${thrown.message} Verified echoes with the built-in peer take its place.`);
+      onStage(`No download (${thrown.message}); verified echoes with the built-in peer take its place`);
       return undefined;
     }
   }

@@ -29,8 +29,8 @@ export interface Traffic {
 }
 
 /** A ping every so often, small; and for `echo` a stream of large ones whose payloads are compared. */
-const PING = { name: "ping", intervalMs: 10, payloadBytes: 56 };
-const ECHO = { name: "echo", intervalMs: 4, payloadBytes: 1400 };
+const PING = { name: "small", intervalMs: 10, payloadBytes: 56 };
+const ECHO = { name: "large", intervalMs: 4, payloadBytes: 1400 };
 /** Pings are watched this long on the destination. */
 const WATCH_MS = 1000;
 const PING_TIMEOUT_MS = 1000;
@@ -166,10 +166,12 @@ class GuestTraffic implements Traffic {
       const after = await fabric.call("pingReport", { name, sentFromMs: movedAtMs });
       sent += whole.sent;
       lost += whole.lost + whole.corrupt + whole.pending;
-      if (whole.corrupt > 0) noticed.push(`${whole.corrupt} answers to ${name} carried other bytes than were sent.`);
+      if (whole.corrupt > 0)
+        noticed.push(`${whole.corrupt} answers to ${name} pings carried other bytes than were sent.`);
       const lostAfter = after.lost + after.pending;
-      if (lostAfter > 0) noticed.push(`${lostAfter} of ${after.sent} pings sent after the move were never answered.`);
-      noticed.push(`The longest time without an answer to a ping was ${Math.round(whole.longestGapMs)} ms.`);
+      if (lostAfter > 0)
+        noticed.push(`${lostAfter} of ${after.sent} ${name} pings sent after the move were never answered.`);
+      noticed.push(`The longest time without an answer to a ${name} ping was ${Math.round(whole.longestGapMs)} ms.`);
     }
     return { sent, lost, noticed };
   }

@@ -117,6 +117,7 @@ export function packagesMissing(why: string): OperationError<"asset-missing"> {
     message: `the guest's kernel, BIOS and busybox are not cached and cannot be fetched: ${why}`,
     advice:
       "pass --kernel FILE (a 32-bit bzImage), --initrd FILE (with ixgbevf in it) and --bios FILE (SeaBIOS) by hand",
+    facts: { why },
   });
 }
 

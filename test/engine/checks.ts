@@ -1,6 +1,6 @@
 // What a guest must still be able to do: receive every frame, send, get its interrupts, and never see a wrong byte.
 import assert from "node:assert/strict";
-import type { ModelHost } from "../../src/machine/model/host.fixture.ts";
+import type { ModelHost } from "../../src/machine/model/host.ts";
 import type { World } from "./world.ts";
 
 /** The guest has seen no wrong byte and no frame twice, and is alive. */

@@ -1,6 +1,6 @@
 // The guests that are moved in the tests of the engine, and the orders of moving that ship.
 import { SeededRandom } from "../../src/base/random.ts";
-import { fullSizeOptions, toyOptions, type ModelHostOptions } from "../../src/machine/model/host.fixture.ts";
+import { fullSizeOptions, toyOptions, type ModelHostOptions } from "../../src/machine/model/host.ts";
 import { strategies } from "../../src/strategy/strategies.ts";
 import { landingBy } from "./world.ts";
 

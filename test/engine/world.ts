@@ -4,7 +4,7 @@ import { SeededRandom } from "../../src/base/random.ts";
 import { tagRelaxedOrdering } from "../../src/iommu/dma-port.ts";
 import type { LandingChooser } from "../../src/iommu/posted-writes.ts";
 import { PROVEN_FRAME_BYTES_MIN } from "../../src/machine/model/frames.ts";
-import { ModelHost, type ModelHostOptions } from "../../src/machine/model/host.fixture.ts";
+import { ModelHost, type ModelHostOptions } from "../../src/machine/model/host.ts";
 
 const FLOWS = 4;
 /** A move takes some thousands of turns; who has not come to an end after this many never will. */

@@ -4,7 +4,7 @@
 import { OperationError } from "../../src/base/errors.ts";
 import { SeededRandom } from "../../src/base/random.ts";
 import { ManualClock } from "../../src/base/clock.ts";
-import { ModelHost, toyOptions } from "../../src/machine/model/host.fixture.ts";
+import { ModelHost, toyOptions } from "../../src/machine/model/host.ts";
 import { modelThreads } from "../../src/machine/model/machine.ts";
 import { MODEL_STATE_VERSION } from "../../src/machine/model/state.ts";
 import { Destination, type DestinationOutcome, type PreparedVm } from "../../src/migration/destination.ts";

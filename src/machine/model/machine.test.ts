@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { OperationError } from "../../base/errors.ts";
 import { SeededRandom } from "../../base/random.ts";
 import { PageSet } from "../../memory/page-set.ts";
-import { fullSizeOptions, ModelHost, toyOptions, type ModelHostOptions } from "./host.fixture.ts";
+import { fullSizeOptions, ModelHost, toyOptions, type ModelHostOptions } from "./host.ts";
 import { modelThreads } from "./machine.ts";
 
 const kinds: Readonly<Record<string, ModelHostOptions>> = {

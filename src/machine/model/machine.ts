@@ -38,9 +38,15 @@ export class ModelMachine implements Machine {
   #isClosed = false;
 
   /** Paused, as any machine is made. */
-  constructor(options: ModelOptions & { readonly memoryBytes: number; readonly pageBytes?: number }) {
-    const { memoryBytes, pageBytes = 4096, ...rest } = options;
-    this.memory = new BufferMemory(memoryBytes, { pageBytes });
+  constructor(
+    options: ModelOptions & {
+      readonly memoryBytes: number;
+      readonly pageBytes?: number;
+      readonly buffer?: ArrayBufferLike;
+    },
+  ) {
+    const { memoryBytes, pageBytes = 4096, buffer, ...rest } = options;
+    this.memory = new BufferMemory(memoryBytes, { pageBytes, ...(buffer === undefined ? {} : { buffer }) });
     const { pages } = this.memory;
     this.layout = layOut(pages, rest);
     this.#state = initialState(this.layout);

@@ -1,11 +1,12 @@
 // A model machine with its VF and all that belongs to it: DMA, tracker, device log, and both ends of the wire.
-import { ManualClock } from "../../base/clock.ts";
+import { ManualClock, type Clock } from "../../base/clock.ts";
 import { IdentityDomain } from "../../iommu/domain.ts";
 import type { DmaObserver } from "../../iommu/dma-port.ts";
 import { GuestDma } from "../../iommu/guest-dma.ts";
 import { PostedWrites, type LandingChooser } from "../../iommu/posted-writes.ts";
 import { DmaDirtyLog } from "../../memory/dirty-log.ts";
 import { DescriptorShadowTracker } from "../../nic/descriptor-shadow.ts";
+import type { FrameSink } from "../../nic/ports.ts";
 import { Vf82599 } from "../../nic/vf82599.ts";
 import type { PciFunction } from "../../pci/function.ts";
 import { peerMac } from "./application.ts";
@@ -13,7 +14,8 @@ import { composeFrame, hasRightChecksums, readFrame, type ProvenFrame } from "./
 import type { ModelOptions } from "./layout.ts";
 import { ModelMachine, modelThreads } from "./machine.ts";
 
-const guestMac = Uint8Array.of(2, 0, 0, 0, 0, 0x11);
+/** The VF's address. */
+export const guestMac = Uint8Array.of(2, 0, 0, 0, 0, 0x11);
 
 export interface ModelHostOptions extends ModelOptions {
   readonly memoryBytes: number;
@@ -22,7 +24,12 @@ export interface ModelHostOptions extends ModelOptions {
   readonly prefetchDescriptors?: number;
   /** What the device writes is on its way for a while; says what lands next. Without it everything lands at once. */
   readonly landing?: LandingChooser;
-  readonly clock?: ManualClock;
+  /** Default: one that stands still. */
+  readonly clock?: Clock;
+  /** Where RAM is, if it is to be shared with other threads. */
+  readonly buffer?: ArrayBufferLike;
+  /** Where the VF's frames go; without it they are read and kept in `sent`. */
+  readonly uplink?: FrameSink;
 }
 
 /** Pages of 64 bytes with two buffers each, rings of two and four pages: every frame takes two descriptors or more. */
@@ -51,7 +58,6 @@ export const fullSizeOptions = {
 
 export class ModelHost {
   readonly options: ModelHostOptions;
-  readonly clock: ManualClock;
   readonly machine: ModelMachine;
   readonly vf: Vf82599;
   readonly dma: GuestDma;
@@ -63,9 +69,8 @@ export class ModelHost {
   readonly sent: (ProvenFrame | undefined)[] = [];
 
   constructor(options: ModelHostOptions) {
-    const { packetBufferBytes, prefetchDescriptors, landing, clock, ...model } = options;
+    const { packetBufferBytes, prefetchDescriptors, landing, clock, uplink, ...model } = options;
     this.options = options;
-    this.clock = clock ?? new ManualClock(1000);
     this.machine = new ModelMachine(model);
     const { memory, layout } = this.machine;
     const { pages } = memory;
@@ -83,8 +88,8 @@ export class ModelHost {
           this.machine.interrupts.deliver(low, high, data);
         },
       },
-      uplink: { frame: (bytes) => this.#takeSent(bytes) },
-      clock: this.clock,
+      uplink: uplink ?? { frame: (bytes) => this.#takeSent(bytes) },
+      clock: clock ?? new ManualClock(1000),
       mac: guestMac,
       queuePairsMax: queuePairs,
       datapath: {

@@ -31,6 +31,7 @@ import { fillFromSnapshot, readSnapshot, takeSnapshot, writeSnapshot, type Linux
 export const MACHINE_STATE_VERSION = machineStateVersion;
 
 export interface LinuxGuest extends MigratableVm {
+  readonly vf: Vf82599;
   readonly machine: PcMachine;
   readonly dma: GuestDma;
   readonly tracker: DescriptorShadowTracker;

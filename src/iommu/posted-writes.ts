@@ -7,6 +7,9 @@ export interface PostedWrite {
   readonly iova: number;
   readonly lengthBytes: number;
   readonly tag: number;
+  /** What is written: one of the two. */
+  readonly bytes: Uint8Array | undefined;
+  readonly words: Uint32Array | undefined;
 }
 
 /**
@@ -15,11 +18,6 @@ export interface PostedWrite {
  * request, unless the *passing* one has RO set).
  */
 export type LandingChooser = (inFlight: readonly PostedWrite[]) => number;
-
-interface Flight extends PostedWrite {
-  readonly bytes: Uint8Array | undefined;
-  readonly words: Uint32Array | undefined;
-}
 
 const IN_FLIGHT_MAX_DEFAULT = 256;
 const inOrder: LandingChooser = () => 0;
@@ -35,7 +33,8 @@ export class PostedWrites implements DmaPort {
   readonly #port: DmaPort;
   readonly #choose: LandingChooser;
   readonly #inFlightMax: number;
-  readonly #flights: Flight[] = [];
+  readonly #flights: PostedWrite[] = [];
+  #isHeld = false;
 
   constructor(port: DmaPort, options: { choose?: LandingChooser; inFlightMax?: number } = {}) {
     this.#port = port;
@@ -57,7 +56,22 @@ export class PostedWrites implements DmaPort {
 
   /** Lets every write land, oldest first. */
   flush(): void {
-    while (this.#flights.length > 0) this.#land(0);
+    while (!this.#isHeld && this.#flights.length > 0) this.#land(0);
+  }
+
+  /** Runs `look` in a world that stands still: its reads push nothing out. For whoever looks in from outside. */
+  held<Result>(look: () => Result): Result {
+    this.#isHeld = true;
+    try {
+      return look();
+    } finally {
+      this.#isHeld = false;
+    }
+  }
+
+  /** The writes in flight, oldest first. */
+  get inFlight(): readonly PostedWrite[] {
+    return this.#flights;
   }
 
   readWords(iova: number, target: Uint32Array, count: number): DmaStatus {
@@ -79,7 +93,7 @@ export class PostedWrites implements DmaPort {
     return this.#post({ iova, lengthBytes: length, tag, bytes, words: undefined });
   }
 
-  #post(flight: Flight): DmaStatus {
+  #post(flight: PostedWrite): DmaStatus {
     if (this.#flights.length >= this.#inFlightMax) this.#land(0);
     this.#flights.push(flight);
     return DmaStatus.ok;

@@ -12,11 +12,17 @@ export interface RingTracker extends MappedPageTracker, Postings {
   ringPagesInto(into: PageSet): void;
 }
 
+/** What the switchover does with the source's VF, and what it asks of it. */
+export type MigratableVf = Pick<
+  Vf82599,
+  "queuePairs" | "rxRing" | "save" | "stop" | "stopTransmit" | "start" | "raiseAllEnabled"
+>;
+
 export interface MigratableVm {
-  readonly machine: Machine;
-  readonly vf: Vf82599;
+  readonly machine: Pick<Machine, "kind" | "memory" | "cpuDirtyLog" | "pause" | "resume" | "saveState">;
+  readonly vf: MigratableVf;
   readonly tracker: RingTracker;
-  readonly deviceLog: DmaDirtyLog;
+  readonly deviceLog: Pick<DmaDirtyLog, "fetchAndClear" | "putBack">;
   /** Guest physical address behind an address the device uses, or -1 if the device may not use it. */
   translate(iova: number): number;
 }

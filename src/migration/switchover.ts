@@ -18,7 +18,7 @@ export interface PageTarget {
 
 /**
  * Steps through `strategy.switchover`. One call of `step` does at most one thing that the device could race with: pauses
- * the CPUs, reads half a descriptor, or reads one page.
+ * the CPUs, looks where the device is, reads half a descriptor, or reads one page.
  */
 export class Switchover {
   readonly strategy: Strategy;
@@ -65,14 +65,18 @@ export class Switchover {
     return this.strategy.switchover[this.#commandIndex];
   }
 
-  /** Does one step. A promise only for `pause-vcpus`; undefined otherwise. */
+  /** Does one step. A promise only for the first of `pause-vcpus`, kept once the CPUs stand still; undefined otherwise. */
   step(): Promise<void> | undefined {
     const command = this.command;
     assert(command !== undefined, "the switchover is over");
     switch (command.kind) {
       case "pause-vcpus":
-        this.#finishCommand();
-        return this.#pause();
+        if (!this.#commandStarted) {
+          this.#commandStarted = true;
+          return this.#vm.machine.pause();
+        }
+        this.#stateAtPause = this.#vm.vf.save();
+        break;
       case "stop-device":
         this.#vm.vf.stop();
         break;
@@ -112,14 +116,9 @@ export class Switchover {
     this.#nextPage = 0;
   }
 
-  async #pause(): Promise<void> {
-    await this.#vm.machine.pause();
-    this.#stateAtPause = this.#vm.vf.save();
-  }
-
   /**
-   * The cut begins where the device was at the pause, not where it was when it was saved: a frame that it began in
-   * between is nobody's business yet, and goes back as a whole if its end does not come along.
+   * The cut begins where the device was when the CPUs were seen to stand still, not where it was when it was saved: a
+   * frame that it began in between is nobody's business yet, and goes back as a whole if its end does not come along.
    */
   #stateToCut(): VfState {
     const state = this.#stateAtPause ?? this.deviceState;

@@ -5,11 +5,11 @@ import { OperationError } from "../base/errors.ts";
 import { PageSet } from "../memory/page-set.ts";
 import type { Machine } from "../machine/machine.ts";
 import { decodeVfState, VF_STATE_VERSION, type VfState } from "../nic/state.ts";
-import type { Vf82599 } from "../nic/vf82599.ts";
 import { strategyByName } from "../strategy/strategies.ts";
 import type { Strategy } from "../strategy/strategy.ts";
 import type { MigrationEvent, MigrationEventSink, MigrationPhase } from "./events.ts";
 import { PROGRAM, VF_MODEL } from "./identity.ts";
+import type { ArrivingVf } from "./parts.ts";
 import { rehearseArrival } from "./rehearsal.ts";
 import { StateParts } from "./state-parts.ts";
 import { Conversation } from "./wire/conversation.ts";
@@ -19,8 +19,8 @@ import type { Transport } from "./wire/transport.ts";
 
 /** A machine made for an offer: RAM all zero, nothing running, the VF plugged in and stopped. */
 export interface PreparedVm {
-  readonly machine: Machine;
-  readonly vf: Vf82599;
+  readonly machine: Pick<Machine, "memory" | "restoreState" | "pause" | "resume">;
+  readonly vf: ArrivingVf;
   /** Called when the guest will never run here. */
   discard(): Promise<void>;
 }

@@ -18,6 +18,9 @@ export type MigratableVf = Pick<
   "queuePairs" | "rxRing" | "save" | "stop" | "stopTransmit" | "start" | "raiseAllEnabled"
 >;
 
+/** What becomes of the destination's VF. */
+export type ArrivingVf = Pick<Vf82599, "save" | "restore" | "stop" | "start" | "pfReset" | "raiseAllEnabled">;
+
 export interface MigratableVm {
   readonly machine: Pick<Machine, "kind" | "memory" | "cpuDirtyLog" | "pause" | "resume" | "saveState">;
   readonly vf: MigratableVf;

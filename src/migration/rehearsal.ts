@@ -1,7 +1,6 @@
 // Does once, while the guest still runs, what will be done while it stands still.
 import { decodeVfState, encodeVfState } from "../nic/state.ts";
-import type { Vf82599 } from "../nic/vf82599.ts";
-import type { MigratableVm } from "./parts.ts";
+import type { ArrivingVf, MigratableVm } from "./parts.ts";
 import { RingCopy } from "./ring-copy.ts";
 
 /** Rounds after which the host's compiler has had its say. */
@@ -24,6 +23,6 @@ export function rehearseSwitchover(vm: MigratableVm): void {
 }
 
 /** The same for the destination's VF, which holds nothing yet and is left stopped, as `restore` leaves it. */
-export function rehearseArrival(vf: Vf82599): void {
+export function rehearseArrival(vf: ArrivingVf): void {
   for (let round = 0; round < ROUNDS; round++) vf.restore(decodeVfState(encodeVfState(vf.save())));
 }

@@ -34,16 +34,15 @@ const posted = new Uint32Array(4);
 
 /*
  * Done or not. A posted descriptor is not told by its DD bit: ixgbevf reuses the slot without clearing the old status,
- * only the length of the next one (ixgbevf_alloc_rx_buffers). It is told by being unchanged since it was posted. The upper
- * half decides, because it was read before the lower: if it is new, the write-back had happened, and the lower half
- * that was read later is new too; if it is old, the lower half is of no use whichever it is. A write-back that leaves
- * the upper half as posted would have a length of 0 or one that the driver itself wrote there, which the driver could
- * not tell from a posted descriptor either.
+ * only the length of the next one (ixgbevf_alloc_rx_buffers). It is told by its last word, which holds the length, being
+ * unchanged since it was posted. That word decides because the device writes it last and the copy reads it first: if it
+ * is new, the whole write-back had happened, and what was read later is new too; if it is old, the rest is of no use
+ * whichever it is, be it old, new or some of each. A write-back that leaves it as posted would have a length of 0 or one
+ * that the driver itself wrote there. Then the frame is taken for one that did not come, which a network may always do.
  */
 function isDone(ring: RingToCut, postings: Postings, slot: number): boolean {
   if (!postings.postedWords(ring.queue, slot, posted)) return true;
-  const at = slot * 4;
-  return ring.words[at + 2] !== posted[2] || ring.words[at + 3] !== posted[3];
+  return ring.words[slot * 4 + 3] !== posted[3];
 }
 
 /**

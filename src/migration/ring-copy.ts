@@ -18,8 +18,9 @@ interface CopiedRing {
 
 /**
  * The device writes back upwards from its head to the tail; the copy goes downwards from the slot before the tail, all
- * the way round the ring, and takes the upper half of each descriptor before the lower. So whatever the copy shows of a
- * slot is at least as new as what it shows of every slot after it, and there is no hole in it.
+ * the way round the ring, and takes the upper half of each descriptor before the lower, and of a half the last word
+ * first. So whatever the copy shows of a slot is at least as new as what it shows of every slot after it, and there is no
+ * hole in it.
  *
  * Upper before lower is what the cut needs (cut.ts says why). The order of the slots it does not: knowing what was posted,
  * it mends a hole as it mends a half frame. Whoever copies rings without that knowledge needs both (cut.test.ts).
@@ -75,9 +76,10 @@ export class RingCopy {
     const word = slot * WORDS + (upper ? 2 : 0);
     const address = this.#memoryAddress(ring.base + word * 4, DESCRIPTOR_BYTES / 2);
     if (address < 0) return;
+    // Last word first, and no later read before it: memory may be written by a device in another thread meanwhile.
     const memory = this.#vm.machine.memory.words();
-    ring.words[word] = memory[address >>> 2] ?? 0;
-    ring.words[word + 1] = memory[(address >>> 2) + 1] ?? 0;
+    ring.words[word + 1] = Atomics.load(memory, (address >>> 2) + 1);
+    ring.words[word] = Atomics.load(memory, address >>> 2);
   }
 
   /** Where the guest put the descriptor, or -1 if that is not in its memory. */

@@ -50,11 +50,17 @@ export class Application {
     const { socket, counters } = state();
     const held = socket.shift();
     if (held === undefined) return false;
-    const frame = readFrame(this.#gather(held), layout.seed);
+    const bytes = this.#gather(held);
+    const frame = this.#isMine(bytes) ? readFrame(bytes, layout.seed) : undefined;
     if (frame === undefined) listCorrupt(counters, counters.verified + counters.corrupt);
     else this.#account(frame.flow, frame.sequence);
     driver.receive.freeFrame(held);
     return true;
+  }
+
+  /** eth_type_trans: what is not for this station goes no further; the device would not have taken it in like that. */
+  #isMine(frame: Uint8Array): boolean {
+    return this.#parts.state().driver.vf.mac.every((byte, index) => frame[index] === byte);
   }
 
   #gather({ headPage, headBytes, fragments }: SocketBuffer): Uint8Array {

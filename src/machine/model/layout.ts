@@ -3,6 +3,8 @@ import { assert } from "../../base/assert.ts";
 import type { PageGeometry } from "../../memory/geometry.ts";
 import { DESCRIPTOR_BYTES } from "../../nic/descriptors.ts";
 import { SRRCTL_BSIZEPKT_UNIT_BYTES } from "../../nic/registers.ts";
+import type { Cooperation } from "./cooperation.ts";
+import { COPIED_DESCRIPTOR_BYTES } from "./descriptor-copy.ts";
 import { HEADERS_BYTES } from "./frames.ts";
 
 export interface ModelOptions {
@@ -33,6 +35,13 @@ export interface ModelOptions {
   readonly applicationPages?: number;
   /** Bytes of each frame the application sends, at most a page. */
   readonly sentFrameBytes?: number;
+  /** How the driver helps a migration. Default none: stock ixgbevf. */
+  readonly cooperation?: Cooperation;
+  /**
+   * The driver lets receive write-backs overtake their buffers (DCA_RXCTRL.DESC_WRO_EN). Default false: ixgbevf sets
+   * relaxed ordering for fetching descriptors only.
+   */
+  readonly descriptorWriteRelaxedOrdering?: boolean;
   /** Of the payloads. */
   readonly seed?: number;
 }
@@ -50,6 +59,8 @@ export interface Layout extends Required<ModelOptions> {
   transmitRing(area: number, queue: number): number;
   /** Address of the word for head write-back. */
   headWord(area: number, queue: number): number;
+  /** Address of descriptor 0 in the driver's copy of a receive ring; there is one only with `copy-descriptors`. */
+  descriptorCopy(queue: number): number;
   readonly applicationStart: number;
   readonly applicationBytes: number;
   /** Page numbers from here on are the allocator's. */
@@ -71,12 +82,15 @@ const defaults = {
   socketFrames: 32,
   applicationPages: 8,
   sentFrameBytes: 60,
+  cooperation: "none",
+  descriptorWriteRelaxedOrdering: false,
   seed: 1,
 } as const satisfies Required<ModelOptions>;
 
 /**
  * Page 0 is never used. Rings lie one behind the other, so that on large pages they share pages with each other and with
- * the application's first bytes.
+ * the application's first bytes. Copied descriptors have pages to themselves: that those are not the device's is what the
+ * copy is for.
  */
 export function layOut(pages: PageGeometry, options: ModelOptions): Layout {
   const chosen: Required<ModelOptions> = { ...defaults, ...options };
@@ -87,7 +101,12 @@ export function layOut(pages: PageGeometry, options: ModelOptions): Layout {
   const queueBytes = receiveBytes + transmitBytes + RING_ALIGNMENT_BYTES;
   const areaBytes = queuePairs * queueBytes;
   const ringStart = aligned(pages.sizeBytes, RING_ALIGNMENT_BYTES);
-  const applicationStart = ringStart + RING_AREAS * areaBytes;
+  const ringEnd = ringStart + RING_AREAS * areaBytes;
+  const hasCopies = chosen.cooperation === "copy-descriptors";
+  const copyBytes = hasCopies ? receiveDescriptors * COPIED_DESCRIPTOR_BYTES : 0;
+  const copyStart = hasCopies ? aligned(ringEnd, pages.sizeBytes) : ringEnd;
+  const copyEnd = copyStart + queuePairs * copyBytes;
+  const applicationStart = hasCopies ? aligned(copyEnd, pages.sizeBytes) : ringEnd;
   const applicationBytes = chosen.applicationPages * pages.sizeBytes;
   const poolFirst = Math.ceil((applicationStart + applicationBytes) / pages.sizeBytes);
   const layout: Layout = {
@@ -97,6 +116,7 @@ export function layOut(pages: PageGeometry, options: ModelOptions): Layout {
     receiveRing: (area, queue) => ringStart + area * areaBytes + queue * queueBytes,
     transmitRing: (area, queue) => layout.receiveRing(area, queue) + receiveBytes,
     headWord: (area, queue) => layout.transmitRing(area, queue) + transmitBytes,
+    descriptorCopy: (queue) => copyStart + queue * copyBytes,
     applicationStart,
     applicationBytes,
     poolFirst,

@@ -153,6 +153,11 @@ export class ModelMachine implements Machine {
     return this.#state.driver.receive.map((queue) => queue.nextToClean);
   }
 
+  /** By queue: the driver has seen that descriptor done, and will dirty its buffer, and has not yet. */
+  get isBetweenCheckAndWrite(): boolean[] {
+    return this.#state.driver.receive.map((_, queue) => this.#driver.isBetweenCheckAndWrite(queue));
+  }
+
   saveState(): Uint8Array {
     assert(this.#isPaused, "a machine's state is taken while it is paused");
     return encodeState(this.#state);

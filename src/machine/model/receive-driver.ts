@@ -8,6 +8,7 @@ import {
   SRRCTL_DROP_EN,
   VFDCA_RXCTRL,
   DCA_RXCTRL_DESC_RRO_EN,
+  DCA_RXCTRL_DESC_WRO_EN,
   VFRDBAH,
   VFRDBAL,
   VFRDH,
@@ -17,10 +18,12 @@ import {
   VFSRRCTL,
 } from "../../nic/registers.ts";
 import type { CpuMemory } from "./cpu-memory.ts";
+import { DescriptorCopy } from "./descriptor-copy.ts";
 import { HEADERS_BYTES } from "./frames.ts";
 import type { Layout } from "./layout.ts";
 import type { PageAllocator } from "./page-allocator.ts";
 import { guestExpects } from "./panic.ts";
+import { turnDescriptors, turnReceiveQueue } from "./ring-turning.ts";
 import { emptyReceiveQueue, type ModelState, type ReceiveQueue, type SocketBuffer } from "./state.ts";
 
 const UPPER_WORD_OFFSET = 8;
@@ -37,9 +40,11 @@ export interface ReceiveDriverParts {
 /** Every method is one thing a device could race with, or nothing at all. */
 export class ReceiveDriver {
   readonly #parts: ReceiveDriverParts;
+  readonly #copy: DescriptorCopy;
 
   constructor(parts: ReceiveDriverParts) {
     this.#parts = parts;
+    this.#copy = new DescriptorCopy(parts);
   }
 
   #queue(queue: number): ReceiveQueue {
@@ -66,21 +71,51 @@ export class ReceiveDriver {
 
   /** ixgbevf_configure_rx_ring, up to the first buffers. */
   open(queue: number): void {
-    const { state, layout, memory, registers } = this.#parts;
+    const { state, layout, memory } = this.#parts;
+    const control = this.#configure(queue);
+    state().driver.receive[queue] = emptyReceiveQueue(layout.receiveDescriptors);
+    const length = this.#descriptor(queue, 0) + LENGTH_WORD_OFFSET;
+    memory.setWord(length, memory.word(length) & 0xffff_0000);
+    if (layout.cooperation === "copy-descriptors") this.#copy.clear(queue);
+    this.#enable(queue, control);
+  }
+
+  /** Gives the ring to the device again with what is in it, from its first descriptor on. */
+  reopen(queue: number): void {
+    this.#enable(queue, this.#configure(queue));
+    this.publish(queue);
+  }
+
+  /** Leaves the queue disabled; gives what its control register was. */
+  #configure(queue: number): number {
+    const { state, layout, registers } = this.#parts;
     const control = registers.read(VFRXDCTL(queue));
     this.disable(queue);
     registers.write(VFRDBAL(queue), layout.receiveRing(state().driver.ringArea, queue));
     registers.write(VFRDBAH(queue), 0);
     registers.write(VFRDLEN(queue), layout.receiveDescriptors * DESCRIPTOR_BYTES);
-    registers.write(VFDCA_RXCTRL(queue), DCA_RXCTRL_DESC_RRO_EN);
+    const writes = layout.descriptorWriteRelaxedOrdering ? DCA_RXCTRL_DESC_WRO_EN : 0;
+    registers.write(VFDCA_RXCTRL(queue), DCA_RXCTRL_DESC_RRO_EN | writes);
     registers.write(VFRDH(queue), 0);
     registers.write(VFRDT(queue), 0);
-    state().driver.receive[queue] = emptyReceiveQueue(layout.receiveDescriptors);
-    const length = this.#descriptor(queue, 0) + LENGTH_WORD_OFFSET;
-    memory.setWord(length, memory.word(length) & 0xffff_0000);
+    return control;
+  }
+
+  #enable(queue: number, control: number): void {
+    const { layout, registers } = this.#parts;
     const size = layout.bufferBytes / layout.bufferUnitBytes;
     registers.write(VFSRRCTL(queue), SRRCTL_DROP_EN | SRRCTL_DESCTYPE_ADV_ONEBUF | size);
     registers.write(VFRXDCTL(queue), control | RXDCTL_ENABLE | RXDCTL_VME);
+  }
+
+  /** Before a reset: the descriptor that the hardware's head points at becomes the ring's first. */
+  turn(queue: number): void {
+    const { registers, state, layout, memory } = this.#parts;
+    const { receiveDescriptors } = layout;
+    const head = registers.read(VFRDH(queue));
+    guestExpects(head < receiveDescriptors, `the head of receive queue ${queue} is ${head}`);
+    turnDescriptors(memory, layout.receiveRing(state().driver.ringArea, queue), receiveDescriptors, head);
+    turnReceiveQueue(this.#queue(queue), head);
   }
 
   /** ixgbevf_clean_rx_ring: every buffer and the unfinished frame go back to the allocator. */
@@ -142,6 +177,37 @@ export class ReceiveDriver {
     return this.#parts.memory.word(this.#descriptor(queue, nextToClean) + UPPER_WORD_OFFSET);
   }
 
+  /** The next descriptor's slot has a buffer, posted or about to be. */
+  hasBuffer(queue: number): boolean {
+    const { pages, nextToClean } = this.#queue(queue);
+    return (pages[nextToClean] ?? -1) >= 0;
+  }
+
+  /** A dummy write in two halves, for a device may write between the two: the first word of the next buffer. */
+  readBuffer(queue: number): number {
+    return this.#parts.memory.word(this.#nextBuffer(queue));
+  }
+
+  writeBuffer(queue: number, word: number): void {
+    this.#parts.memory.setWord(this.#nextBuffer(queue), word);
+  }
+
+  #nextBuffer(queue: number): number {
+    const { pages, offsets, nextToClean } = this.#queue(queue);
+    return this.#parts.pages.address(pages[nextToClean] ?? 0) + (offsets[nextToClean] ?? 0);
+  }
+
+  copyDescriptor(queue: number, bytes: number, status: number): void {
+    this.#copy.put(queue, this.#queue(queue).nextToClean, status, bytes);
+  }
+
+  /** What the driver's copy shows of the next descriptor, if it is done there. */
+  copied(queue: number): { readonly bytes: number; readonly status: number } | undefined {
+    const { nextToClean } = this.#queue(queue);
+    const bytes = this.#copy.length(queue, nextToClean) & 0xffff;
+    return bytes === 0 ? undefined : { bytes, status: this.#copy.status(queue, nextToClean) };
+  }
+
   /**
    * Takes the buffer of the next descriptor: copied, or given to the frame as a piece of the page, whose other half goes
    * back to the ring if nobody else has it. The frame when this was its end; undefined when more is to come, when it is
@@ -154,6 +220,7 @@ export class ReceiveDriver {
     guestExpects(page >= 0, `receive queue ${queue}: descriptor ${slot} is done and was never posted`);
     if (!this.#addTo(ring, slot, page, bytes)) return { frame: undefined, isTaken: false };
     this.#putBuffer(ring, slot, page);
+    if (this.#parts.layout.cooperation === "copy-descriptors") this.#copy.taken(queue, slot);
     ring.nextToClean = this.#after(slot);
     if ((status & RXD_STAT_EOP) === 0) return { frame: undefined, isTaken: true };
     const frame = ring.unfinished;

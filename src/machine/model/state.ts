@@ -5,7 +5,7 @@ import { QUEUE_PAIRS_MAX } from "../../nic/registers.ts";
 import { RING_DESCRIPTORS_MAX } from "../../nic/ring.ts";
 import { RING_AREAS, type Layout } from "./layout.ts";
 
-export const MODEL_STATE_VERSION = 1;
+export const MODEL_STATE_VERSION = 2;
 /** No honest state of a guest that a test would make is larger. */
 const MODEL_STATE_BYTES_MAX = 4 << 20;
 
@@ -64,8 +64,11 @@ const programSchema = v.variant("at", [
   v.strictObject({ at: v.literal("off") }),
   v.strictObject({ at: v.literal("idle") }),
   v.strictObject({ at: v.literal("disable-queues") }),
-  v.strictObject({ at: v.literal("reset") }),
+  /** Of a driver that keeps its rings. */
+  v.strictObject({ at: v.literal("turn-rings"), queue: queueIndex }),
+  v.strictObject({ at: v.literal("reset"), keepsRings: v.boolean() }),
   v.strictObject({ at: v.literal("free-rings") }),
+  v.strictObject({ at: v.literal("reopen-queue"), queue: queueIndex }),
   v.strictObject({ at: v.literal("open-queue"), queue: queueIndex }),
   v.strictObject({ at: v.literal("fill-ring"), queue: queueIndex, left: descriptorIndex, posted: descriptorIndex }),
   v.strictObject({ at: v.literal("enable-interrupts") }),
@@ -77,6 +80,34 @@ const programSchema = v.variant("at", [
     budget: u32,
     unused: descriptorIndex,
     bytes: integer(0xffff, 1),
+  }),
+  /** The first half of a dummy write; `bytes` is 0 if the descriptor has not been looked at. */
+  v.strictObject({
+    at: v.literal("read-buffer"),
+    queue: queueIndex,
+    budget: u32,
+    unused: descriptorIndex,
+    bytes: integer(0xffff),
+    status: u32,
+  }),
+  /** The second: `word` is what was read. */
+  v.strictObject({
+    at: v.literal("write-buffer"),
+    queue: queueIndex,
+    budget: u32,
+    unused: descriptorIndex,
+    bytes: integer(0xffff),
+    status: u32,
+    word: u32,
+  }),
+  v.strictObject({ at: v.literal("look-after-write"), queue: queueIndex, budget: u32, unused: descriptorIndex }),
+  v.strictObject({
+    at: v.literal("copy-descriptor"),
+    queue: queueIndex,
+    budget: u32,
+    unused: descriptorIndex,
+    bytes: integer(0xffff, 1),
+    status: u32,
   }),
   v.strictObject({
     at: v.literal("take-buffer"),
@@ -182,6 +213,7 @@ export type ReceiveQueue = v.InferOutput<typeof receiveQueueSchema>;
 export type TransmitQueue = v.InferOutput<typeof transmitQueueSchema>;
 export type DriverState = v.InferOutput<typeof driverSchema>;
 export type Program = v.InferOutput<typeof programSchema>;
+export type ProgramAt<Name extends Program["at"]> = Extract<Program, { at: Name }>;
 export type Counters = v.InferOutput<typeof countersSchema>;
 
 export function listCorrupt(counters: Counters, frame: number): void {
@@ -191,6 +223,7 @@ export function listCorrupt(counters: Counters, frame: number): void {
 
 function shapeOf(layout: Layout): string {
   const { pages, queuePairs, receiveDescriptors, transmitDescriptors, bufferBytes, poolFirst } = layout;
+  const { cooperation, descriptorWriteRelaxedOrdering } = layout;
   return [
     pages.count,
     pages.sizeBytes,
@@ -199,6 +232,8 @@ function shapeOf(layout: Layout): string {
     transmitDescriptors,
     bufferBytes,
     poolFirst,
+    cooperation,
+    descriptorWriteRelaxedOrdering ? "relaxed" : "ordered",
   ].join("/");
 }
 

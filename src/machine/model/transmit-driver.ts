@@ -38,6 +38,7 @@ import { HEADERS_BYTES, IP_OFFSET, UDP_OFFSET } from "./frames.ts";
 import type { Layout } from "./layout.ts";
 import type { PageAllocator } from "./page-allocator.ts";
 import { guestExpects } from "./panic.ts";
+import { turnDescriptors, turnTransmitQueue } from "./ring-turning.ts";
 import { emptyTransmitQueue, type ModelState, type TransmitQueue } from "./state.ts";
 
 /** A frame needs at most a context and two data descriptors. */
@@ -88,6 +89,19 @@ export class TransmitDriver {
 
   /** ixgbevf_configure_tx_ring. */
   open(queue: number): void {
+    this.#configure(queue);
+    this.#parts.state().driver.transmit[queue] = emptyTransmitQueue();
+    this.#enable(queue);
+  }
+
+  /** Gives the ring to the device again with what is in it, from its first descriptor on. */
+  reopen(queue: number): void {
+    this.#configure(queue);
+    this.#enable(queue);
+    this.publish(queue);
+  }
+
+  #configure(queue: number): void {
     const { state, layout, memory, registers } = this.#parts;
     registers.write(VFTXDCTL(queue), TXDCTL_SWFLSH);
     registers.write(VFTDBAL(queue), layout.transmitRing(state().driver.ringArea, queue));
@@ -99,8 +113,40 @@ export class TransmitDriver {
     registers.write(VFDCA_TXCTRL(queue), DCA_TXCTRL_DESC_RRO_EN);
     registers.write(VFTDH(queue), 0);
     registers.write(VFTDT(queue), 0);
-    state().driver.transmit[queue] = emptyTransmitQueue();
-    registers.write(VFTXDCTL(queue), TXDCTL_ENABLE | (WTHRESH << TXDCTL_WTHRESH_SHIFT) | (1 << 8) | 32);
+  }
+
+  #enable(queue: number): void {
+    const control = TXDCTL_ENABLE | (WTHRESH << TXDCTL_WTHRESH_SHIFT) | (1 << 8) | 32;
+    this.#parts.registers.write(VFTXDCTL(queue), control);
+  }
+
+  /**
+   * Before a reset: the descriptor that the hardware's head points at becomes the ring's first. What lies before it was
+   * fetched and is never reported any more if it has not been by now, so its pages come back.
+   */
+  turn(queue: number): void {
+    const { registers, state, layout, memory } = this.#parts;
+    const { transmitDescriptors } = layout;
+    const head = registers.read(VFTDH(queue));
+    guestExpects(head < transmitDescriptors, `the head of transmit queue ${queue} is ${head}`);
+    while (this.clean(queue));
+    const ring = this.#queue(queue);
+    for (
+      let [oldest] = ring.reports;
+      oldest !== undefined && this.#isBefore(ring, oldest.slot, head);
+      [oldest] = ring.reports
+    ) {
+      this.#giveBack(ring, oldest);
+      state().counters.abandoned += oldest.pages.length;
+    }
+    turnDescriptors(memory, layout.transmitRing(state().driver.ringArea, queue), transmitDescriptors, head);
+    turnTransmitQueue(ring, head, transmitDescriptors);
+  }
+
+  /** Whether a slot comes before the head, going up from the oldest that is not cleaned. */
+  #isBefore({ nextToClean }: TransmitQueue, slot: number, head: number): boolean {
+    const count = this.#parts.layout.transmitDescriptors;
+    return (slot - nextToClean + count) % count < (head - nextToClean + count) % count;
   }
 
   /** ixgbevf_clean_tx_ring: what was not sent is lost. */
@@ -163,24 +209,26 @@ export class TransmitDriver {
 
   /** One turn of ixgbevf_clean_tx_irq. False when the oldest report has not come. */
   clean(queue: number): boolean {
-    const { pages, state } = this.#parts;
     const ring = this.#queue(queue);
     const [oldest] = ring.reports;
     if (oldest === undefined || !this.#isReported(queue, ring, oldest.slot)) return false;
-    ring.reports.shift();
-    ring.nextToClean = this.#after(oldest.slot);
-    for (const page of oldest.pages) pages.release(page);
-    state().counters.completed += oldest.pages.length;
+    this.#giveBack(ring, oldest);
+    this.#parts.state().counters.completed += oldest.pages.length;
     return true;
   }
 
-  #isReported(queue: number, { nextToClean }: TransmitQueue, slot: number): boolean {
+  /** The ring's oldest report is done with: its descriptors and its pages are the driver's again. */
+  #giveBack(ring: TransmitQueue, oldest: TransmitQueue["reports"][number]): void {
+    ring.reports.shift();
+    ring.nextToClean = this.#after(oldest.slot);
+    for (const page of oldest.pages) this.#parts.pages.release(page);
+  }
+
+  #isReported(queue: number, ring: TransmitQueue, slot: number): boolean {
     const { layout, memory } = this.#parts;
     if (!layout.headWriteBack) {
       return (memory.word(this.#descriptor(queue, slot) + STATUS_WORD_OFFSET) & TXD_STAT_DD) !== 0;
     }
-    const count = layout.transmitDescriptors;
-    const head = memory.word(this.#headWord(queue));
-    return (slot - nextToClean + count) % count < (head - nextToClean + count) % count;
+    return this.#isBefore(ring, slot, memory.word(this.#headWord(queue)));
   }
 }

@@ -1,30 +1,20 @@
 // The source's host: starts the guest, moves it out, and keeps what the audit needs of it.
-import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
-import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
-import { assert, unreachable } from "../base/assert.ts";
-import type { OperationError } from "../base/errors.ts";
+import { assert } from "../base/assert.ts";
 import { SeededRandom } from "../base/random.ts";
 import { serializeImage } from "../audit/image-recorder.ts";
 import { serializeLedger } from "../audit/ledger-codec.ts";
 import { Ledger } from "../audit/ledger.ts";
 import type { MigrationEvent } from "../migration/events.ts";
-import { insistOnOutcome } from "../migration/outcome-query.ts";
-import { migrateOut, type SourceOutcome } from "../migration/source.ts";
-import { RateLimitedTransport } from "../migration/wire/rate-limit.ts";
-import type { MigrationId } from "../migration/wire/protocol.ts";
-import type { Transport } from "../migration/wire/transport.ts";
 import type { VfState } from "../nic/state.ts";
-import { strategyByName } from "../strategy/strategies.ts";
 import { hostClock } from "./clock.ts";
 import { DeliveryClock } from "./delivery-clock.ts";
 import { DeviceRunner } from "./device-runner.ts";
-import { everySecond } from "./every-second.ts";
 import { plugCable, type Cable } from "./fabric-client.ts";
 import { dropsSince, frameDrops, framesLost, type FrameDrops } from "./frame-drops.ts";
 import { MACHINE_STATE_VERSION, runInGuest, startLinuxGuest, type LinuxGuest } from "./linux-guest.ts";
-import { connectTcp, type TcpAddress } from "./tcp-transport.ts";
+import { moveOut } from "./move-out.ts";
 import type {
   GuestCommandResult,
   MoveResult,
@@ -33,9 +23,6 @@ import type {
   VmHostEvent,
   VmSettings,
 } from "./vm-host-messages.ts";
-
-const OUTCOME_ATTEMPTS = 10;
-const OUTCOME_PAUSE_MS = 300;
 
 export class SourceHost {
   readonly methods: { readonly cpuDirtyLog: string; readonly tracker: string };
@@ -99,78 +86,22 @@ export class SourceHost {
   }
 
   async moveOut(move: MoveSettings): Promise<MoveResult> {
-    const strategy = strategyByName(move.strategy);
     const { machine, vf } = this.#guest;
-    const migrationId = randomBytes(16).toString("hex") as MigrationId;
     this.#droppedBeforeMove = frameDrops(vf.statistics);
     this.#framesBeforeMove = this.#ledger.framesCompleted;
     this.#cancelling = new AbortController();
     machine.rehearseSave();
-    const transport = await this.#connect(move);
-    const outcome = await migrateOut({
+    const result = await moveOut({
       vm: this.#guest,
-      strategy,
-      transport,
-      clock: hostClock,
-      migrationId,
+      move,
       mac: this.#settings.mac,
       machineStateVersion: MACHINE_STATE_VERSION,
-      limits: move,
       onEvent: (event) => this.#onEvent(event),
-      yieldToGuest: () => nextTurn(),
       betweenSteps: () => this.#runner.betweenSteps(),
       signal: this.#cancelling.signal,
-      everySecond,
     });
-    assert(outcome.kind === "resumed" || machine.isPaused, "one side at most runs the guest");
-    return this.#result(outcome, transport, move, migrationId);
-  }
-
-  async #connect(move: MoveSettings): Promise<Transport> {
-    const transport = await connectTcp(move.to);
-    const { bandwidthBytesPerSecond } = move;
-    if (bandwidthBytesPerSecond === undefined) return transport;
-    return new RateLimitedTransport(transport, {
-      bytesPerSecond: bandwidthBytesPerSecond,
-      clock: hostClock,
-      sleep: (ms) => sleep(ms),
-    });
-  }
-
-  async #result(
-    outcome: SourceOutcome,
-    transport: Transport,
-    move: MoveSettings,
-    migrationId: MigrationId,
-  ): Promise<MoveResult> {
-    switch (outcome.kind) {
-      case "completed":
-        return { kind: "completed", bytesSent: transport.bytesSent };
-      case "resumed":
-        return { kind: "resumed", failure: failureOf(outcome.error) };
-      case "outcome-unknown":
-        return this.#askForOutcome(outcome, transport, { to: move.to, migrationId });
-      default:
-        return unreachable(outcome);
-    }
-  }
-
-  async #askForOutcome(
-    unknown: Extract<SourceOutcome, { kind: "outcome-unknown" }>,
-    transport: Transport,
-    question: { readonly to: TcpAddress; readonly migrationId: MigrationId },
-  ): Promise<MoveResult> {
-    const failure = failureOf(unknown.error);
-    const answer = await insistOnOutcome({
-      connect: () => connectTcp(question.to),
-      migrationId: question.migrationId,
-      attempts: OUTCOME_ATTEMPTS,
-      pause: () => sleep(OUTCOME_PAUSE_MS),
-    });
-    if (answer === "running") return { kind: "completed", bytesSent: transport.bytesSent };
-    if (answer !== "discarded") return { kind: "outcome-unknown", failure };
-    await unknown.takeBack();
-    return { kind: "resumed", failure };
+    assert(result.kind === "resumed" || machine.isPaused, "one side at most runs the guest");
+    return result;
   }
 
   /** The bench listens to the same events as everyone; that is all the engine and the ledger have to do with each other. */
@@ -218,13 +149,4 @@ export class SourceHost {
       framesLostInMove: framesLost(this.#dropsInMove),
     };
   }
-}
-
-function failureOf({
-  code,
-  message,
-  advice,
-  facts,
-}: OperationError): Extract<MoveResult, { failure: unknown }>["failure"] {
-  return { code, message, advice, facts };
 }

@@ -6,12 +6,20 @@ import type { SwitchPort } from "../network/switch-port.ts";
 import type { EthernetSwitch } from "../network/switch.ts";
 import { StreamCable, type StreamCableOptions } from "./stream-cable.ts";
 
+/** Sees what goes over a cable; the bytes are good until it returns. */
+export interface CableWatch {
+  sent(frame: Uint8Array): void;
+  received(frame: Uint8Array): void;
+  unplugged(): void;
+}
+
 export interface CablePortOptions {
   readonly fabric: EthernetSwitch;
   readonly name: string;
   readonly filter?: (frame: Uint8Array) => boolean;
   /** What goes over the cable in place of a frame. */
   readonly trim?: (frame: Uint8Array) => Uint8Array;
+  readonly watch?: CableWatch;
   /** Frames came in: the fabric has work to do. */
   readonly onBatchEnd: () => void;
   readonly onPlugged: () => void;
@@ -32,10 +40,8 @@ export class CablePort {
 
   constructor(options: CablePortOptions) {
     this.#options = options;
-    const accept = (frame: Uint8Array): "queued" | "refused" =>
-      this.#cable?.send(options.trim?.(frame) ?? frame) === true ? "queued" : "refused";
     const { filter } = options;
-    const sink = { accept };
+    const sink = { accept: (frame: Uint8Array) => this.#accept(options.trim?.(frame) ?? frame) };
     this.port = options.fabric.addPort({ name: options.name, sink, ...(filter === undefined ? {} : { filter }) });
   }
 
@@ -52,13 +58,17 @@ export class CablePort {
   /** How a cable for this port reports to it. */
   cableOptions(): StreamCableOptions {
     return {
-      onFrame: (frame) => this.port.receive(frame),
+      onFrame: (frame) => {
+        this.#options.watch?.received(frame);
+        this.port.receive(frame);
+      },
       onBatchEnd: this.#options.onBatchEnd,
       onWritten: (frames, bytes) => this.port.noteSent(frames, bytes),
       onClosed: ({ unsentFrames, error }) => {
         this.port.noteUnplugged(unsentFrames);
         this.#cable = undefined;
         this.port.setUp(false);
+        this.#options.watch?.unplugged();
         if (error?.code === "cable-garbled") this.garbled++;
         this.#options.onUnplugged(error);
       },
@@ -90,6 +100,12 @@ export class CablePort {
   close(): void {
     this.#server?.close();
     this.#cable?.close();
+  }
+
+  #accept(frame: Uint8Array): "queued" | "refused" {
+    if (this.#cable?.send(frame) !== true) return "refused";
+    this.#options.watch?.sent(frame);
+    return "queued";
   }
 
   #connected(socket: Duplex): void {

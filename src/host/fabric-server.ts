@@ -9,6 +9,7 @@ import { EthernetSwitch } from "../network/switch.ts";
 import type { LinkSettings } from "../network/wire.ts";
 import { ackThinning } from "../network/ack-thinning.ts";
 import { gatewayFilter, withoutPadding } from "../network/uplink-filter.ts";
+import { WindowProbes } from "../network/window-probes.ts";
 import { CablePort, type CablePortOptions } from "./cable-port.ts";
 import { CaptureFile, type CaptureSummary } from "./capture-file.ts";
 import { PEER_PORT, UPLINK_PORT, type FabricCounters, type FabricEvent } from "./fabric-messages.ts";
@@ -33,6 +34,7 @@ export class FabricServer {
   readonly #options: FabricServerOptions;
   readonly #switch: EthernetSwitch;
   readonly #uplink: CablePort;
+  readonly #probes: WindowProbes;
   readonly #cables = new Map<string, CablePort>();
   #isPasstStarting = false;
   #capture: CaptureFile | undefined;
@@ -61,9 +63,15 @@ export class FabricServer {
     peerPort.setUp(true);
     const isForGateway = gatewayFilter({ mac: gatewayMac, ip: gatewayIp });
     const saysSomethingNew = ackThinning(clock);
+    this.#probes = new WindowProbes({ clock, send: (frame) => this.#uplink.port.receive(frame) });
     this.#uplink = this.#cablePort(UPLINK_PORT, {
       filter: (frame) => isForGateway(frame) && saysSomethingNew(frame),
       trim: withoutPadding,
+      watch: {
+        sent: (frame) => this.#probes.fromGuest(frame),
+        received: (frame) => this.#probes.fromUplink(frame),
+        unplugged: () => this.#probes.forget(),
+      },
     });
   }
 
@@ -163,7 +171,8 @@ export class FabricServer {
   pump(): void {
     this.#switch.service();
     this.peer.service();
-    const dueMs = Math.min(this.#switch.nextDueMs(), this.peer.nextDueMs());
+    this.#probes.service();
+    const dueMs = Math.min(this.#switch.nextDueMs(), this.peer.nextDueMs(), this.#probes.nextDueMs());
     if (dueMs === this.#timerDueMs) return;
     clearTimeout(this.#timer);
     this.#timerDueMs = dueMs;
@@ -183,7 +192,7 @@ export class FabricServer {
     await this.stopCapture();
   }
 
-  #cablePort(name: string, uplink: Pick<CablePortOptions, "filter" | "trim"> = {}): CablePort {
+  #cablePort(name: string, uplink: Pick<CablePortOptions, "filter" | "trim" | "watch"> = {}): CablePort {
     const { clock, onEvent } = this.#options;
     return new CablePort({
       fabric: this.#switch,

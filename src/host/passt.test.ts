@@ -1,23 +1,23 @@
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer, type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { ArpOperation, buildArpFrame, parseArpFrame } from "../network/arp.ts";
 import { conservationFaults } from "../network/counters.ts";
-import {
-  ETHERNET_HEADER_BYTES,
-  EtherType,
-  readU16,
-  readU32,
-  writeEthernetHeader,
-  writeU16,
-  writeU32,
-} from "../network/ethernet.ts";
-import { internetChecksum, IPV4_HEADER_BYTES, parseIpv4, writeIpv4Header } from "../network/ipv4.ts";
+import { ETHERNET_HEADER_BYTES, EtherType, writeEthernetHeader } from "../network/ethernet.ts";
+import { IPV4_HEADER_BYTES } from "../network/ipv4.ts";
 import { BROADCAST_MAC, ZERO_MAC, type MacAddress } from "../network/mac.ts";
 import { networkPlan } from "../network/plan.ts";
+import {
+  parseTcpFrame,
+  TCP_HEADER_BYTES,
+  TcpFlag,
+  writeEmptySegment,
+  type TcpHeader,
+  type TcpSegment,
+} from "../network/tcp.ts";
 import { plugCable, type Cable } from "./fabric-client.ts";
 import { startFabric, type Fabric } from "./fabric.ts";
 import { cablePath } from "./fabric-server.ts";
@@ -25,8 +25,6 @@ import { passtProgram } from "./test-programs.ts";
 
 const guestMac = 0x0200_0000_0015 as MacAddress;
 const { guestIp, gatewayIp, gatewayMac, peerIp, peerMac } = networkPlan;
-const TCP = 6;
-const TcpFlag = { syn: 2, ack: 16 } as const;
 
 interface Rig {
   readonly fabric: Fabric;
@@ -63,26 +61,32 @@ function arpRequest(targetIp: typeof gatewayIp): Uint8Array {
   return buildArpFrame(BROADCAST_MAC, { operation: ArpOperation.request, ...addresses });
 }
 
-function tcpSyn(port: number, sequence: number): Uint8Array {
-  const tcpBytes = 20;
-  const frame = new Uint8Array(ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES + tcpBytes);
+/** A segment of the test's guest to a server's port. */
+function guestSegment(
+  port: number,
+  fields: Pick<TcpHeader, "sequence" | "acknowledgment" | "flags" | "window">,
+): Uint8Array {
+  const frame = new Uint8Array(ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES + TCP_HEADER_BYTES);
   writeEthernetHeader(frame, { destination: gatewayMac, source: guestMac, etherType: EtherType.ipv4 });
-  writeIpv4Header(frame, ETHERNET_HEADER_BYTES, { source: guestIp, destination: gatewayIp, protocol: TCP }, tcpBytes);
-  const at = ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES;
-  writeU16(frame, at, 40_000);
-  writeU16(frame, at + 2, port);
-  writeU32(frame, at + 4, sequence);
-  frame[at + 12] = (tcpBytes >>> 2) << 4;
-  frame[at + 13] = TcpFlag.syn;
-  writeU16(frame, at + 14, 0xffff);
-  const pseudo = new Uint8Array(12 + tcpBytes);
-  writeU32(pseudo, 0, guestIp);
-  writeU32(pseudo, 4, gatewayIp);
-  writeU16(pseudo, 8, TCP);
-  writeU16(pseudo, 10, tcpBytes);
-  pseudo.set(frame.subarray(at), 12);
-  writeU16(frame, at + 16, internetChecksum(pseudo, 0, pseudo.length));
+  const flow = { source: guestIp, destination: gatewayIp, sourcePort: 40_000, destinationPort: port };
+  writeEmptySegment(frame, { ...flow, ...fields });
   return frame;
+}
+
+const tcpSyn = (port: number, sequence: number): Uint8Array =>
+  guestSegment(port, { sequence, acknowledgment: 0, flags: TcpFlag.syn, window: 0xffff });
+
+const fromGateway = (frame: Uint8Array): TcpSegment | undefined => {
+  const segment = parseTcpFrame(frame);
+  return segment?.source === gatewayIp ? segment : undefined;
+};
+
+/** A server on the host's loopback; gives its port. */
+async function serve(t: TestContext, onConnection: (socket: Socket) => void): Promise<number> {
+  const server = createServer(onConnection);
+  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  return (server.address() as AddressInfo).port;
 }
 
 const isAlive = (pid: number): boolean => {
@@ -101,25 +105,31 @@ test("through passt a SYN to the gateway's address is answered by a server on th
   const world = await rig(t);
   if (world === undefined) return;
   const accepted = Promise.withResolvers<string | undefined>();
-  const server = createServer((socket) => {
+  const port = await serve(t, (socket) => {
     accepted.resolve(socket.remoteAddress);
     socket.on("error", () => {}).destroy();
   });
-  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
-  t.after(() => server.close());
   const gateway = await world.ask(arpRequest(gatewayIp), parseArpFrame);
   assert.equal(gateway.senderMac, gatewayMac);
-  const port = (server.address() as AddressInfo).port;
   const sequence = 1_000_000;
-  const reply = await world.ask(tcpSyn(port, sequence), (frame) => {
-    const packet = parseIpv4(frame, ETHERNET_HEADER_BYTES);
-    if (packet?.protocol !== TCP || packet.source !== gatewayIp) return undefined;
-    const at = packet.payloadStart;
-    return { flags: frame[at + 13] ?? 0, from: readU16(frame, at), acknowledged: readU32(frame, at + 8) };
-  });
-  assert.deepEqual(reply, { flags: TcpFlag.syn | TcpFlag.ack, from: port, acknowledged: sequence + 1 });
+  const { flags, sourcePort, acknowledgment } = await world.ask(tcpSyn(port, sequence), fromGateway);
+  assert.deepEqual([flags, sourcePort, acknowledgment], [TcpFlag.syn | TcpFlag.ack, port, sequence + 1]);
   assert.equal(await accepted.promise, "127.0.0.1");
   assert.deepEqual(conservationFaults((await world.fabric.call("counters", null)).switch), []);
+});
+
+test("a guest whose window is closed is asked for it, and what opens it brings the data", async (t) => {
+  const world = await rig(t);
+  if (world === undefined) return;
+  const text = "0123456789";
+  const port = await serve(t, (socket) => void socket.on("error", () => {}).write(text));
+  const sequence = 1_000_001;
+  const { sequence: first } = await world.ask(tcpSyn(port, sequence - 1), fromGateway);
+  const established = { sequence, acknowledgment: first + 1, flags: TcpFlag.ack };
+  const question = await world.ask(guestSegment(port, { ...established, window: 0 }), fromGateway);
+  assert.deepEqual([question.sequence, question.acknowledgment, question.dataBytes], [first, sequence, 0]);
+  const data = await world.ask(guestSegment(port, { ...established, window: 0xffff }), fromGateway);
+  assert.deepEqual([data.sequence, data.dataBytes], [first + 1, text.length]);
 });
 
 test("passt does not claim the built-in peer's address, though it answers ARP for any", async (t) => {

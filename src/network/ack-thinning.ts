@@ -1,7 +1,6 @@
 // Keeps a guest's repeated TCP acknowledgments from an uplink that answers each of them with a whole window of data.
 import type { Clock } from "../base/clock.ts";
-import { ETHERNET_HEADER_BYTES, EtherType, etherTypeOf, readU16, readU32 } from "./ethernet.ts";
-import { parseIpv4 } from "./ipv4.ts";
+import { parseTcpFrame, TcpFlag } from "./tcp.ts";
 
 /**
  * How long a repetition is held to say nothing new: about as long as the shortest retransmission timeout of Linux, and
@@ -10,9 +9,6 @@ import { parseIpv4 } from "./ipv4.ts";
 export const REPETITION_MS = 200;
 /** Flows remembered; beyond it all are forgotten, which lets one repetition of each through. */
 const FLOWS_MAX = 256;
-const TCP = 6;
-const TCP_HEADER_BYTES = 20;
-const FLAGS_ACK_ONLY = 0x10;
 
 /**
  * A segment that was lost makes the guest repeat an acknowledgment for every later one. passt (the one of Debian 12:
@@ -36,14 +32,11 @@ export function ackThinning(clock: Clock): (frame: Uint8Array) => boolean {
 
 /** Flow and meaning of a TCP segment without data and with no flag but ACK; undefined for any other frame. */
 function pureAcknowledgment(frame: Uint8Array): { flow: string; says: string } | undefined {
-  if (etherTypeOf(frame) !== EtherType.ipv4) return undefined;
-  const packet = parseIpv4(frame, ETHERNET_HEADER_BYTES);
-  if (packet === undefined || packet.protocol !== TCP) return undefined;
-  const { payloadStart: at, payloadEnd: end } = packet;
-  if (end - at < TCP_HEADER_BYTES || end - at !== ((frame[at + 12] ?? 0) >>> 4) * 4) return undefined;
-  if (frame[at + 13] !== FLAGS_ACK_ONLY) return undefined;
+  const segment = parseTcpFrame(frame);
+  if (segment === undefined || segment.dataBytes > 0 || segment.flags !== TcpFlag.ack) return undefined;
+  const { source, sourcePort, destination, destinationPort, sequence, acknowledgment, window } = segment;
   return {
-    flow: `${packet.source}:${readU16(frame, at)}>${packet.destination}:${readU16(frame, at + 2)}`,
-    says: `${readU32(frame, at + 4)} ${readU32(frame, at + 8)} ${readU16(frame, at + 14)}`,
+    flow: `${source}:${sourcePort}>${destination}:${destinationPort}`,
+    says: `${sequence} ${acknowledgment} ${window}`,
   };
 }

@@ -8,7 +8,7 @@ declare const brand: unique symbol;
 export type Ipv4Address = number & { readonly [brand]: "Ipv4Address" };
 
 export const IPV4_HEADER_BYTES = 20;
-export const IpProtocol = { icmp: 1 } as const;
+export const IpProtocol = { icmp: 1, tcp: 6 } as const;
 
 export const ipv4At = (bytes: Uint8Array, offset: number): Ipv4Address => readU32(bytes, offset) as Ipv4Address;
 

@@ -12,6 +12,11 @@ export interface GuestMemory {
   bytes(): Uint8Array;
   /** The same bytes as little-endian words; RAM starts on a 4-byte boundary. */
   words(): Uint32Array;
+  /**
+   * The word at four times the index, read in order: not before what the reader read before it, and never a word that is
+   * half old. `words()` promises neither where another thread writes the memory.
+   */
+  wordInOrder(index: number): number;
   /** The device wrote [address, address + length): the machine drops what it derived from those bytes (translated code). */
   deviceWrote(address: number, length: number): void;
 }
@@ -38,6 +43,10 @@ export class BufferMemory implements GuestMemory {
 
   words(): Uint32Array {
     return this.#words;
+  }
+
+  wordInOrder(index: number): number {
+    return Atomics.load(this.#words, index);
   }
 
   deviceWrote(): void {}

@@ -77,9 +77,9 @@ export class RingCopy {
     const address = this.#memoryAddress(ring.base + word * 4, DESCRIPTOR_BYTES / 2);
     if (address < 0) return;
     // Last word first, and no later read before it: memory may be written by a device in another thread meanwhile.
-    const memory = this.#vm.machine.memory.words();
-    ring.words[word + 1] = Atomics.load(memory, (address >>> 2) + 1);
-    ring.words[word] = Atomics.load(memory, address >>> 2);
+    const { memory } = this.#vm.machine;
+    ring.words[word + 1] = memory.wordInOrder((address >>> 2) + 1);
+    ring.words[word] = memory.wordInOrder(address >>> 2);
   }
 
   /** Where the guest put the descriptor, or -1 if that is not in its memory. */

@@ -37,6 +37,10 @@ export class PcMemory implements GuestMemory {
     return this.#words;
   }
 
+  wordInOrder(index: number): number {
+    return Atomics.load(this.words(), index);
+  }
+
   deviceWrote(address: number, length: number): void {
     assert(length >= 0 && address + length <= this.sizeBytes, `device write outside RAM: ${address}+${length}`);
     if (length === 0) return;

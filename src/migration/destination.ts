@@ -7,6 +7,7 @@ import type { Machine } from "../machine/machine.ts";
 import { decodeVfState, VF_STATE_VERSION, type VfState } from "../nic/state.ts";
 import { strategyByName } from "../strategy/strategies.ts";
 import type { Strategy } from "../strategy/strategy.ts";
+import { makeReady } from "./arrival.ts";
 import type { MigrationEvent, MigrationEventSink, MigrationPhase } from "./events.ts";
 import { PROGRAM, VF_MODEL } from "./identity.ts";
 import type { ArrivingVf } from "./parts.ts";
@@ -38,7 +39,7 @@ export interface DestinationOptions {
   readonly machineStateVersion: number;
   readonly onEvent: MigrationEventSink;
   readonly image?: ImageObserver;
-  /** The guest runs here now, before the last word goes out: the place to announce its address. */
+  /** The guest runs here now, before the last word goes out: the place to announce its address. See makeReady. */
   readonly onRunning?: (resumedWith: VfState) => void;
   /** Calls back about once a second until told to stop; keeps the link alive and notices a silent peer. */
   readonly everySecond: (callback: (nowMs: number) => void) => () => void;
@@ -286,10 +287,7 @@ class Reception {
     this.#goHeard = true;
     const vm = this.#preparedVm();
     assert(this.#strategy !== undefined && this.#deviceState !== undefined, "go before everything was loaded");
-    if (this.#strategy.resume === "start-over") {
-      vm.vf.pfReset();
-      this.#deviceState = vm.vf.save();
-    }
+    this.#deviceState = makeReady(vm.vf, this.#strategy.resume, this.#deviceState);
     await this.#start(vm);
     vm.vf.raiseAllEnabled();
     this.#emit({ kind: "running" });

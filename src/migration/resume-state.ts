@@ -8,6 +8,7 @@ export function resumeState(saved: VfState, resume: DeviceResume, cuts: readonly
   switch (resume) {
     case "as-saved":
     case "start-over":
+    case "head-zero":
       return saved;
     case "head-from-cut":
       return withHeads(saved, cuts);

@@ -6,7 +6,8 @@ export const deviceLog: Strategy = {
   sentence: "Sends what the CPU and the device logged as written; stops the device, then copies what is left.",
   source: "VFIO migration v2 with DMA logging (include/uapi/linux/vfio.h): STOP_COPY",
   needs: ["device-log"],
-  machines: ["linux"],
+  cooperation: "none",
+  machines: ["linux", "model"],
   preCopy: ["cpu-dirty", "device-dirty"],
   skipsMappedInPreCopy: false,
   switchover: [

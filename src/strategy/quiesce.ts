@@ -6,7 +6,8 @@ export const quiesce: Strategy = {
   sentence: "Stops and drains the device first, then the CPUs, then copies what the device could have written.",
   source: "Intel ice (E810) migration order; cloud-hypervisor #7743",
   needs: ["tracker"],
-  machines: ["linux"],
+  cooperation: "none",
+  machines: ["linux", "model"],
   preCopy: ["cpu-dirty", "released"],
   skipsMappedInPreCopy: true,
   switchover: [

@@ -13,7 +13,8 @@ export const reinit: Strategy = {
   sentence: "Drops the rings; on the destination the PF resets the VF and the stock driver starts over.",
   source: "A. Duyck, 29 Oct 2015 (R5): dropping the rings may be faster and moves less state than shuffling them",
   needs: ["tracker", "driver-reset"],
-  machines: ["linux"],
+  cooperation: "none",
+  machines: ["linux", "model"],
   preCopy: ["cpu-dirty", "released"],
   skipsMappedInPreCopy: true,
   switchover: [

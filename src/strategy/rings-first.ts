@@ -25,7 +25,8 @@ export const ringsFirst: Strategy = {
   source:
     "A. Duyck, 29 Oct 2015 (R6): rings first, then all mapped Rx buffers, with a tracker such as an emulated IOMMU",
   needs: ["tracker"],
-  machines: ["linux"],
+  cooperation: "none",
+  machines: ["linux", "model"],
   preCopy: ["cpu-dirty", "released"],
   skipsMappedInPreCopy: true,
   switchover: [

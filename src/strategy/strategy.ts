@@ -1,5 +1,6 @@
 // What a strategy is: pure data that says what to copy when, what to stop when, and how the VF comes back.
 import type { MachineKind } from "../machine/machine.ts";
+import type { Cooperation } from "../machine/model/cooperation.ts";
 
 /** What happened to pages since it was last asked; asking clears it. */
 export type PageLog =
@@ -49,7 +50,9 @@ export type DeviceResume =
   /** Registers as saved, each receive head from the cut in the copied ring. */
   | "head-from-cut"
   /** Reset; the PF tells the driver to start over. */
-  | "start-over";
+  | "start-over"
+  /** The same, with registers as saved until the driver resets the VF; the driver takes its rings along. */
+  | "head-zero";
 
 export type Need =
   /** A tracker of the pages the device may write: an emulated IOMMU, or shadowed descriptors. */
@@ -68,6 +71,8 @@ export interface Strategy {
   /** Where the idea comes from. */
   readonly source: string;
   readonly needs: readonly Need[];
+  /** What the guest's driver has to do for it: how a model guest is to be made. */
+  readonly cooperation: Cooperation;
   readonly machines: readonly MachineKind[];
   /** What goes into each pre-copy round after the first; the first sends all of RAM. */
   readonly preCopy: readonly PageLog[];

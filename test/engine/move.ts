@@ -1,7 +1,7 @@
 // One migration in a world, watched by the ledger: what came of it on both sides, and the audit's verdict.
 import assert from "node:assert/strict";
 import { audit } from "../../src/audit/audit.ts";
-import type { Evidence } from "../../src/audit/evidence.ts";
+import type { DriverView, Evidence } from "../../src/audit/evidence.ts";
 import { ImageRecorder } from "../../src/audit/image-recorder.ts";
 import { Ledger } from "../../src/audit/ledger.ts";
 import type { Verdict } from "../../src/audit/verdict.ts";
@@ -58,12 +58,14 @@ export class Scene {
   raisedEveryVector = false;
   #options: MoveOptions | undefined;
   #vfAtPause: VfState | undefined;
-  #nextToCleanAtPause: readonly number[] = [];
+  #driverAtPause: DriverView = { receive: [] };
 
   constructor(world: World) {
     this.world = world;
     this.source = world.receiver;
-    this.ledger = new Ledger(this.source.machine.memory, { writesMax: 1 << 15, undoBytesMax: 1 << 21 });
+    const { memory, layout } = this.source.machine;
+    const hashContents = layout.cooperation !== "none";
+    this.ledger = new Ledger(memory, { writesMax: 1 << 15, undoBytesMax: 1 << 21, hashContents });
     this.source.dma.addObserver(this.ledger);
     this.service = this.#makeService();
   }
@@ -171,7 +173,13 @@ export class Scene {
     if (event.kind === "vcpus-paused") {
       this.ledger.markVcpusPaused();
       this.#vfAtPause = this.source.vf.save();
-      this.#nextToCleanAtPause = this.source.machine.nextToClean;
+      const { nextToClean, isBetweenCheckAndWrite } = this.source.machine;
+      this.#driverAtPause = {
+        receive: nextToClean.map((slot, queue) => ({
+          nextToClean: slot,
+          isBetweenCheckAndWrite: isBetweenCheckAndWrite[queue] ?? false,
+        })),
+      };
     }
     if (event.kind === "phase" && event.phase === "resumed") this.ledger.markVcpusResumed();
   }
@@ -193,9 +201,7 @@ export class Scene {
       raisedEveryVector: this.raisedEveryVector,
       droppedRings: strategy.resume === "start-over",
       bufferUnitBytes: source.machine.layout.bufferUnitBytes,
-      driver: {
-        receive: this.#nextToCleanAtPause.map((nextToClean) => ({ nextToClean, isBetweenCheckAndWrite: false })),
-      },
+      driver: this.#driverAtPause,
       counters: {
         offered: this.world.offered.get(source) ?? 0,
         dropped: frameDrops(source.vf.statistics),

@@ -157,6 +157,19 @@ test("a driver that shuffles keeps every buffer and every done frame when the PF
   }
 });
 
+test("a frame that a reset cuts in two is taken together with the next by a driver that shuffles", async () => {
+  const host = await booted({ ...toyOptions, cooperation: "shuffle" });
+  const { machine, vf } = host;
+  host.offer({ flow: 0, sequence: 0 }, 120);
+  while (!vf.save().receive.queues[0]?.frameInProgress) assert.ok(vf.step(), "the frame is of several descriptors");
+  vf.pfReset();
+  host.settle();
+  host.offer({ flow: 0, sequence: 1 }, 120);
+  host.offer({ flow: 0, sequence: 2 }, 120);
+  host.settle();
+  assert.deepEqual([machine.panic, machine.counters.corrupt, machine.counters.verified], [undefined, 1, 1]);
+});
+
 test("a driver that shuffles takes new rings when an administrator asks for them", async () => {
   const host = await booted({ ...toyOptions, cooperation: "shuffle" });
   host.machine.requestReopen();

@@ -1,9 +1,7 @@
 // The driver's copies of its receive rings, in memory that no device writes (cooperation `copy-descriptors`).
 import type { CpuMemory } from "./cpu-memory.ts";
-import type { Layout } from "./layout.ts";
+import { COPIED_DESCRIPTOR_BYTES, type Layout } from "./layout.ts";
 
-/** The upper half of a write-back, status and length, is all that the driver goes by. */
-export const COPIED_DESCRIPTOR_BYTES = 8;
 const LENGTH_WORD_OFFSET = 4;
 
 /*

@@ -4,7 +4,6 @@ import type { PageGeometry } from "../../memory/geometry.ts";
 import { DESCRIPTOR_BYTES } from "../../nic/descriptors.ts";
 import { SRRCTL_BSIZEPKT_UNIT_BYTES } from "../../nic/registers.ts";
 import type { Cooperation } from "./cooperation.ts";
-import { COPIED_DESCRIPTOR_BYTES } from "./descriptor-copy.ts";
 import { HEADERS_BYTES } from "./frames.ts";
 
 export interface ModelOptions {
@@ -48,6 +47,8 @@ export interface ModelOptions {
 
 /** Rings start on a multiple of this: VFRDBAL has no lower bits. */
 const RING_ALIGNMENT_BYTES = 128;
+/** Of a descriptor the driver copies the upper half, status and length: all that it goes by. */
+export const COPIED_DESCRIPTOR_BYTES = 8;
 /** Two areas for rings: a driver that opens its rings anew takes the other one. */
 export const RING_AREAS = 2;
 

@@ -48,9 +48,9 @@ export class FakeEnvironment implements Environment {
 }
 
 /** Seeds that the made-up runner does something special for. */
-export const fakeSeeds = { cannot: 101, waits: 102, defect: 103 } as const;
+export const fakeSeeds = { cannot: 101, waits: 102, defect: 103, stalls: 104 } as const;
 
-/** Plays the fixtures: `blind` ends corrupt, all others consistent. */
+/** Plays the fixtures: `blind` ends corrupt, a seed stalled, all others consistent. */
 export const fakeRunner: MigrationRunner = async (options, { onEvent, onStage, signal }) => {
   onStage("Fetching what a guest is made of");
   onStage("Booting Linux");
@@ -65,7 +65,8 @@ export const fakeRunner: MigrationRunner = async (options, { onEvent, onStage, s
   if (options.seed === fakeSeeds.defect) throw new TypeError("nobody thought of this");
   if (options.seed === fakeSeeds.waits) await cancelled(signal);
   for (const event of fixtureEvents()) onEvent(event);
-  return { ...fixtureReport(options.strategy === "blind" ? "corrupt" : "consistent"), ...reported(options) };
+  const kind = options.seed === fakeSeeds.stalls ? "stalled" : options.strategy === "blind" ? "corrupt" : "consistent";
+  return { ...fixtureReport(kind), ...reported(options) };
 };
 
 const reported = ({ strategy, machine, seed, memoryBytes, ...rest }: MigrateOptions) => ({

@@ -110,7 +110,7 @@ async function migrate(
     progress.end();
     const { stdout } = environment;
     stdout.write(words.json === true ? `${JSON.stringify(report, undefined, 2)}\n` : renderReport(report, stdout));
-    return report.verdict === "consistent" ? ExitCode.consistent : ExitCode.corrupt;
+    return ExitCode[report.verdict];
   } finally {
     clearInterval(ticking);
     cancelling.stop();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
 import { fixtureReport } from "../host/report-fixtures.ts";
-import type { Downtime, MigrationReport } from "../host/report.ts";
+import { reportVerdicts, type Downtime, type MigrationReport } from "../host/report.ts";
 import { FakeTerminal } from "./fakes.ts";
 import { pageOf, visibleLength } from "./layout.ts";
 import { downtimeBars } from "./report-downtime.ts";
@@ -53,7 +53,7 @@ test("a corrupt report says so first, and names hazards, frames, pages and bytes
 });
 
 test("both reports say what the audit verifies and what it does not", () => {
-  for (const kind of ["consistent", "corrupt"] as const) {
+  for (const kind of reportVerdicts) {
     const report = fixtureReport(kind);
     assertSays(report, "What the audit verifies", ...report.verifies, "What it does not", ...report.doesNotVerify);
   }
@@ -61,26 +61,37 @@ test("both reports say what the audit verifies and what it does not", () => {
 
 test("a guest that found its own download damaged is enough for a verdict, without a list of bytes", () => {
   const good = fixtureReport("consistent");
-  const reason = "The download inside the guest never finished.";
-  const report = {
-    ...good,
-    verdict: "corrupt" as const,
-    reasons: [reason],
-    guest: { ...good.guest, sha256Actual: null },
-  };
-  assertSays(report, `CORRUPT`, `wrong ${reason}`, "The download it made during the move never finished.");
+  const reason = "The download inside the guest ended with a checksum that is not the file's.";
+  const guest = { ...good.guest, sha256Actual: "b04d77e2" };
+  const report = { ...good, verdict: "corrupt" as const, reasons: [reason], guest };
+  assertSays(report, "CORRUPT", `wrong ${reason}`, "The download it made during the move is damaged: SHA-256 b04d77e2");
   assert.doesNotMatch(read(report), /What is wrong/);
+});
+
+test("a download that never finished is said to be that, and nothing is called wrong", () => {
+  const report = fixtureReport("stalled");
+  const [reason = ""] = report.reasons;
+  const guest = "guest The download it made during the move never finished.";
+  assertSays(report, "STALLED", "The guest moved, and no byte is wrong", `stalled ${reason}`, guest);
+  assert.doesNotMatch(read(report), /What is wrong|CORRUPT|damaged/);
 });
 
 test("what was not measured is not made up", () => {
   const good = fixtureReport("consistent");
-  const guest = { sha256Expected: null, sha256Actual: null, pingsSent: null, pingsLost: null, noticed: [] };
+  const guest = {
+    downloadFinished: null,
+    sha256Expected: null,
+    sha256Actual: null,
+    pingsSent: null,
+    pingsLost: null,
+    noticed: [],
+  };
   const report = { ...good, outageMs: null, guest, options: { ...good.options, traffic: "none" as const } };
   assertSays(report, "Too few frames came to say how long it got none.", "It was not asked: there was no traffic.");
 });
 
 test("no line is wider than the page, in a wide window as in a narrow one", () => {
-  for (const kind of ["consistent", "corrupt"] as const) {
+  for (const kind of reportVerdicts) {
     for (const columns of [72, 80, 100, 200]) {
       const text = renderReport(fixtureReport(kind), new FakeTerminal({ columns, color: true }));
       for (const line of text.split("\n")) assert.ok(visibleLength(line) <= Math.min(96, columns), line);
@@ -89,7 +100,7 @@ test("no line is wider than the page, in a wide window as in a narrow one", () =
 });
 
 test("without Unicode the report is ASCII, and without colour it has no control characters", () => {
-  for (const kind of ["consistent", "corrupt"] as const) {
+  for (const kind of reportVerdicts) {
     assert.match(renderReport(fixtureReport(kind), new FakeTerminal({ unicode: false })), /^[\n\x20-\x7e]*$/);
     assert.ok(!renderReport(fixtureReport(kind), new FakeTerminal()).includes("\u001B"));
   }

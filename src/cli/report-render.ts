@@ -41,20 +41,29 @@ function section(title: string, body: readonly string[], page: Page): string[] {
 
 const dimmed = (lines: readonly string[], { colors }: Page): string[] => lines.map((line) => colors.dim(line));
 
+const headlines: Readonly<Record<MigrationReport["verdict"], string>> = {
+  consistent: "The guest moved, and nothing that it may look at was lost.",
+  corrupt: "The guest moved, but its memory is not what it has to be.",
+  stalled: "The guest moved, and no byte is wrong, but its download did not go on.",
+};
+
+function badgeColor(report: MigrationReport, { colors }: Page): (text: string) => string {
+  const { bgGreen, bgRed, bgYellow, black, whiteBright } = colors;
+  if (report.verdict === "corrupt") return (text) => bgRed(whiteBright(text));
+  const background = report.verdict === "consistent" ? bgGreen : bgYellow;
+  return (text) => background(black(text));
+}
+
 function verdict(report: MigrationReport, page: Page): string[] {
-  const { bold, dim, bgGreen, bgRed, black, whiteBright, isColorSupported } = page.colors;
-  const isGood = report.verdict === "consistent";
+  const { bold, dim, isColorSupported } = page.colors;
   const word = isColorSupported ? ` ${report.verdict.toUpperCase()} ` : report.verdict.toUpperCase();
-  const badge = isGood ? bgGreen(black(bold(word))) : bgRed(whiteBright(bold(word)));
-  const words = isGood
-    ? "The guest moved, and nothing that it may look at was lost."
-    : "The guest moved, but its memory is not what it has to be.";
+  const badge = badgeColor(report, page)(bold(word));
   const lines = glance(report).flatMap(([label, text]) => {
     const first = INDENT + dim(label.padEnd(LABEL_COLUMNS));
     return paragraph(text, page.width, " ".repeat(INDENT.length + LABEL_COLUMNS), first);
   });
   const badgeColumns = INDENT.length + word.length + 2;
-  const headline = wrap(words, page.width - badgeColumns).map((line, index) =>
+  const headline = wrap(headlines[report.verdict], page.width - badgeColumns).map((line, index) =>
     index === 0 ? `${INDENT}${badge}  ${bold(line)}` : " ".repeat(badgeColumns) + bold(line),
   );
   return [...headline, "", ...lines];

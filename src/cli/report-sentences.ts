@@ -1,4 +1,5 @@
 // A migration in a few sentences: what moved, how long it was dark, what became of the frames, what the guest noticed.
+import { unreachable } from "../base/assert.ts";
 import type { ReceiveCut } from "../audit/verdict.ts";
 import type { MigrationReport } from "../host/report.ts";
 import { counted, formatBytes, formatCount, formatMs, formatSize } from "./quantities.ts";
@@ -11,7 +12,16 @@ export function glance(report: MigrationReport): (readonly [label: string, text:
     ["frames", frameSentences(report).join(" ")],
     ["guest", guestSentences(report).join(" ")],
   ];
-  return report.verdict === "corrupt" ? [["wrong", wrongSentences(report).join(" ")], ...lines] : lines;
+  switch (report.verdict) {
+    case "consistent":
+      return lines;
+    case "corrupt":
+      return [["wrong", wrongSentences(report).join(" ")], ...lines];
+    case "stalled":
+      return [["stalled", report.reasons.join(" ")], ...lines];
+    default:
+      return unreachable(report.verdict);
+  }
 }
 
 function wrongSentences({ corruptionTotals: totals, reasons }: MigrationReport): string[] {
@@ -58,9 +68,8 @@ function frameSentences({ frames }: MigrationReport): string[] {
 }
 
 function guestSentences({ guest, options }: MigrationReport): string[] {
-  const { sha256Expected, sha256Actual, pingsSent, pingsLost } = guest;
-  const sentences: string[] = [];
-  if (sha256Expected !== null) sentences.push(downloadSentence(sha256Expected, sha256Actual));
+  const { pingsSent, pingsLost } = guest;
+  const sentences = downloadSentences(guest);
   if (pingsSent !== null && pingsLost !== null) {
     sentences.push(
       pingsLost === 0
@@ -73,11 +82,13 @@ function guestSentences({ guest, options }: MigrationReport): string[] {
   return [options.traffic === "none" ? "It was not asked: there was no traffic." : "It said nothing."];
 }
 
-function downloadSentence(expected: string, actual: string | null): string {
-  if (actual === null) return "The download it made during the move never finished.";
-  if (actual === expected)
-    return `The download it made during the move is whole: SHA-256 ${short(actual)}, computed inside.`;
-  return `The download it made during the move is damaged: SHA-256 ${short(actual)} inside, ${short(expected)} on the server.`;
+function downloadSentences({ downloadFinished, sha256Expected, sha256Actual }: MigrationReport["guest"]): string[] {
+  if (downloadFinished === false) return ["The download it made during the move never finished."];
+  if (sha256Expected === null || sha256Actual === null) return [];
+  if (sha256Actual === sha256Expected)
+    return [`The download it made during the move is whole: SHA-256 ${short(sha256Actual)}, computed inside.`];
+  const [inside, outside] = [short(sha256Actual), short(sha256Expected)];
+  return [`The download it made during the move is damaged: SHA-256 ${inside} inside, ${outside} on the server.`];
 }
 
 const short = (sha256: string): string =>

@@ -54,7 +54,10 @@ test("help of every command shows its examples and the exit codes", async () => 
     const { stdout, exitCode } = await underway(words);
     assert.equal(exitCode, 0);
     assert.match(stdout, /Examples:\n {2}\$ bin\/underway/);
-    assert.match(stdout, /Exit codes:\n +0 {2}consistent.*\n +1 {2}.*\n +2 {2}corrupt.*\n +64 {2}wrong usage/);
+    assert.match(
+      stdout,
+      /Exit codes:\n +0 {2}consistent.*\n +1 {2}.*\n +2 {2}corrupt.*\n +3 {2}stalled.*\n +64 {2}wrong usage/,
+    );
     for (const line of stdout.split("\n")) assert.ok(line.length <= 82, line);
   }
 });
@@ -71,6 +74,12 @@ test("with --json stdout is the report and nothing else, and progress still goes
   const report = JSON.parse(stdout) as { verdict: string; seed: number; strategy: string };
   assert.deepEqual([report.verdict, report.seed, report.strategy], ["corrupt", 4711, "blind"]);
   assert.match(stderr, /round 1/);
+});
+
+test("a guest whose download never finished is told apart from a corrupt one, by the exit code too", async () => {
+  const { stdout, exitCode } = await underway(`migrate --json --seed ${fakeSeeds.stalls}`);
+  assert.equal(exitCode, 3);
+  assert.equal((JSON.parse(stdout) as { verdict: string }).verdict, "stalled");
 });
 
 test("a seed that was not given is chosen, and the report tells it", async () => {

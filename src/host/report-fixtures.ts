@@ -1,17 +1,17 @@
-// Made-up migrations for tests of whatever reads events and reports: one that went well, and one that lost bytes.
+// Made-up migrations for tests of whatever reads events and reports: one that went well, one that lost bytes, one that hangs.
 import type { Corruption, Verdict } from "../audit/verdict.ts";
 import { points, type Hazard, type Point } from "../audit/hazards.ts";
 import type { DowntimePart, RoundSummary } from "../migration/events.ts";
 import { ReportBuilder, type MigrateOptions, type MigrationReport, type SidedEvent } from "./report.ts";
 
-export type FixtureKind = "consistent" | "corrupt";
+export type FixtureKind = MigrationReport["verdict"];
 
 const SHA256 = "3f9ab1c06e5d2f70418b9c5de2a7730c11f0e86d4b92a35c7f68d01e94ccab57";
 
 export function fixtureOptions(kind: FixtureKind): MigrateOptions {
   return {
     machine: "linux",
-    strategy: kind === "consistent" ? "rings-first" : "blind",
+    strategy: kind === "corrupt" ? "blind" : "rings-first",
     memoryBytes: 128 << 20,
     traffic: "download",
     downtimeLimitMs: 100,
@@ -86,15 +86,16 @@ export function* fixtureEvents(startMs = 1000): Generator<SidedEvent> {
 export function fixtureReport(kind: FixtureKind): MigrationReport {
   const builder = new ReportBuilder(fixtureOptions(kind));
   for (const event of fixtureEvents()) builder.event(event);
-  const isGood = kind === "consistent";
+  const isGood = kind !== "corrupt";
   return builder.build({
     audit: fixtureVerdict(kind),
     outageMs: isGood ? 21.94 : 412.6,
     bytesSent: 47_316_992,
     frames: { delivered: 6_214, lost: isGood ? 9 : 148, discarded: isGood ? 22 : 61 },
     guest: {
-      sha256Expected: SHA256,
-      sha256Actual: isGood ? SHA256 : SHA256.replace("3f9ab1c0", "b04d77e2"),
+      downloadFinished: kind !== "stalled",
+      sha256Expected: kind === "stalled" ? null : SHA256,
+      sha256Actual: kind === "stalled" ? null : isGood ? SHA256 : SHA256.replace("3f9ab1c0", "b04d77e2"),
       pingsSent: 64,
       pingsLost: isGood ? 0 : 2,
       noticed: isGood ? [] : ["Its TCP stack counted 41 segments with a wrong checksum."],
@@ -146,12 +147,12 @@ const staleFrames: readonly Corruption[] = [
 ];
 
 export function fixtureVerdict(kind: FixtureKind): Verdict {
-  const isGood = kind === "consistent";
+  const isGood = kind !== "corrupt";
   const hazards: Partial<Record<Hazard, number>> = isGood
     ? {}
     : { "invisible-dma": 39, "read-ahead": 14, "head-ahead": 1 };
   return {
-    outcome: kind,
+    outcome: isGood ? "consistent" : "corrupt",
     points: Object.entries(points).map(([point, sentence]) => ({
       point: Number(point) as Point,
       sentence,

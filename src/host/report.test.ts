@@ -3,7 +3,13 @@ import test from "node:test";
 import * as v from "valibot";
 import { downtimeParts } from "../migration/events.ts";
 import { fixtureEvents, fixtureOptions, fixtureReport, fixtureVerdict } from "./report-fixtures.ts";
-import { ReportBuilder, type MigrationOutcome, type MigrationReport, type SidedEvent } from "./report.ts";
+import {
+  ReportBuilder,
+  reportVerdicts,
+  type MigrationOutcome,
+  type MigrationReport,
+  type SidedEvent,
+} from "./report.ts";
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const ms = v.pipe(v.number(), v.minValue(0));
@@ -24,7 +30,7 @@ const options = v.strictObject({
 /** The report as other programs read it. A key that goes or changes its type here needs a new format version. */
 const reportSchema = v.strictObject({
   formatVersion: v.literal(1),
-  verdict: v.picklist(["consistent", "corrupt"]),
+  verdict: v.picklist(reportVerdicts),
   reasons: v.array(v.string()),
   strategy: v.string(),
   machine: v.picklist(["linux", "model", "qemu"]),
@@ -60,6 +66,7 @@ const reportSchema = v.strictObject({
   bytesSent: count,
   frames: v.strictObject({ delivered: count, lost: count, discarded: count, stale: count, sentTwice: count }),
   guest: v.strictObject({
+    downloadFinished: v.nullable(v.boolean()),
     sha256Expected: v.nullable(v.string()),
     sha256Actual: v.nullable(v.string()),
     pingsSent: v.nullable(count),
@@ -122,7 +129,14 @@ const outcome: MigrationOutcome = {
   outageMs: null,
   bytesSent: 1,
   frames: { delivered: 1, lost: 0, discarded: 0 },
-  guest: { sha256Expected: null, sha256Actual: null, pingsSent: null, pingsLost: null, noticed: [] },
+  guest: {
+    downloadFinished: null,
+    sha256Expected: null,
+    sha256Actual: null,
+    pingsSent: null,
+    pingsLost: null,
+    noticed: [],
+  },
   methods: { cpuDirtyLog: "wasm", tracker: "descriptor-shadow" },
 };
 
@@ -132,7 +146,7 @@ function reportOf(events: Iterable<SidedEvent>, changes: Partial<MigrationOutcom
   return builder.build({ ...outcome, ...changes });
 }
 
-for (const kind of ["consistent", "corrupt"] as const) {
+for (const kind of reportVerdicts) {
   test(`a ${kind} report has exactly the keys of its format, before and after it was JSON`, () => {
     const report = fixtureReport(kind);
     v.parse(reportSchema, report);
@@ -183,11 +197,24 @@ test("an expectation that cannot be had is null, not a number that JSON lacks", 
 });
 
 test("a guest whose own checksum is wrong makes the verdict corrupt although the audit found nothing", () => {
-  const guest = { ...outcome.guest, sha256Expected: "aa", sha256Actual: "bb" };
+  const guest = { ...outcome.guest, downloadFinished: true, sha256Expected: "aa", sha256Actual: "bb" };
   const report = reportOf(fixtureEvents(), { guest });
   assert.equal(report.verdict, "corrupt");
   assert.match(report.reasons.join(), /checksum/);
-  const unfinished = reportOf(fixtureEvents(), { guest: { ...guest, sha256Actual: null } });
-  assert.equal(unfinished.verdict, "corrupt");
-  assert.match(unfinished.reasons.join(), /never finished/);
+});
+
+test("a download that never finished is stalled, not corrupt, whatever the checksum of the part that came", () => {
+  for (const sha256Actual of [null, "bb"]) {
+    const guest = { ...outcome.guest, downloadFinished: false, sha256Expected: "aa", sha256Actual };
+    const report = reportOf(fixtureEvents(), { guest });
+    assert.equal(report.verdict, "stalled");
+    assert.deepEqual(report.reasons, ["The download inside the guest never finished."]);
+  }
+});
+
+test("wrong bytes in memory are corrupt, also where the download never finished, and both are said", () => {
+  const guest = { ...outcome.guest, downloadFinished: false };
+  const report = reportOf(fixtureEvents(), { guest, audit: fixtureVerdict("corrupt") });
+  assert.equal(report.verdict, "corrupt");
+  assert.match(report.reasons.join("\n"), /audit found bytes[^]*never finished/);
 });

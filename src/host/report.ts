@@ -54,8 +54,10 @@ export interface FrameCounts {
 
 /** What the guest noticed. Null where the traffic asked for has no such thing, or no answer came. */
 export interface GuestObservations {
+  /** Whether the guest got all of its download. Only then are the two checksums of the same bytes. */
+  readonly downloadFinished: boolean | null;
   readonly sha256Expected: string | null;
-  /** As computed inside the guest. */
+  /** As computed inside the guest, of what it got. */
   readonly sha256Actual: string | null;
   readonly pingsSent: number | null;
   readonly pingsLost: number | null;
@@ -75,11 +77,19 @@ export interface ReportedRound extends Omit<RoundSummary, "expectedDowntimeMs"> 
  */
 export type Downtime = Readonly<Record<"total" | DowntimePart | "other", number>>;
 
+export const reportVerdicts = [
+  "consistent",
+  /** Bytes are wrong: in memory, or in what the guest downloaded. */
+  "corrupt",
+  /** No byte is known to be wrong, but the guest's download never came to its end. */
+  "stalled",
+] as const;
+
 /** Keys are stable within a format version. Times are milliseconds, sizes bytes. */
 export interface MigrationReport {
   readonly formatVersion: typeof REPORT_FORMAT_VERSION;
-  readonly verdict: "consistent" | "corrupt";
-  /** Why the verdict is `corrupt`, as sentences; empty if it is not. */
+  readonly verdict: (typeof reportVerdicts)[number];
+  /** Why the verdict is not `consistent`, as sentences; empty if it is. */
   readonly reasons: readonly string[];
   readonly strategy: string;
   readonly machine: MachineKind;
@@ -159,12 +169,13 @@ export class ReportBuilder {
   /** The report of a migration that was completed. */
   build(outcome: MigrationOutcome): MigrationReport {
     const { audit, ...measured } = outcome;
-    const reasons = reasonsAgainst(outcome);
+    const wrong = whatIsWrong(outcome);
+    const stalled = outcome.guest.downloadFinished === false ? [UNFINISHED] : [];
     const { strategy, machine, seed, memoryBytes } = this.#options;
     return {
       formatVersion: REPORT_FORMAT_VERSION,
-      verdict: reasons.length === 0 ? "consistent" : "corrupt",
-      reasons,
+      verdict: wrong.length > 0 ? "corrupt" : stalled.length > 0 ? "stalled" : "consistent",
+      reasons: [...wrong, ...stalled],
       strategy,
       machine,
       seed,
@@ -204,18 +215,16 @@ function reportedRound(summary: RoundSummary): ReportedRound {
   return { ...summary, expectedDowntimeMs: Number.isFinite(expectedDowntimeMs) ? expectedDowntimeMs : null };
 }
 
+const UNFINISHED = "The download inside the guest never finished.";
+
 /** The audit has the first word; a guest that found its own data damaged is believed as well. */
-function reasonsAgainst({ audit, guest }: MigrationOutcome): string[] {
+function whatIsWrong({ audit, guest }: MigrationOutcome): string[] {
   const reasons: string[] = [];
   if (audit.outcome === "corrupt") {
     reasons.push("The audit found bytes in the destination's memory that are not what the guest has to see.");
   }
-  if (guest.sha256Expected !== null && guest.sha256Actual !== guest.sha256Expected) {
-    reasons.push(
-      guest.sha256Actual === null
-        ? "The download inside the guest never finished."
-        : "The download inside the guest ended with a checksum that is not the file's.",
-    );
+  if (guest.downloadFinished === true && guest.sha256Actual !== guest.sha256Expected) {
+    reasons.push("The download inside the guest ended with a checksum that is not the file's.");
   }
   return reasons;
 }

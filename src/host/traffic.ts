@@ -7,10 +7,16 @@ import { networkPlan } from "../network/plan.ts";
 import { hostClock } from "./clock.ts";
 import type { Fabric } from "./fabric.ts";
 import { startHttpSource, type Download, type HttpSource } from "./http-source.ts";
+import { changedSentences, noCounts, readCounts, type NetworkCounts } from "./guest-counts.ts";
+import {
+  COMMAND_TIMEOUT_MS,
+  DOWNLOAD_STALL_MS,
+  downloadCommand,
+  GuestDownload,
+  type DownloadEnd,
+  type RunInGuest,
+} from "./guest-download.ts";
 import type { GuestObservations, TrafficKind } from "./report.ts";
-import type { GuestCommandResult } from "./vm-host-messages.ts";
-
-export type RunInGuest = (parameters: { command: string; timeoutMs: number }) => Promise<GuestCommandResult>;
 
 export interface TrafficOptions {
   readonly kind: TrafficKind;
@@ -43,18 +49,12 @@ const BYTES_AFTER_MOVE = 3 << 19;
  */
 const BYTES_PER_SECOND_MAX = 3 << 19;
 const DOWNLOAD_START_TIMEOUT_MS = 20_000;
-/** A guest whose queue hangs takes in nothing any more; after this long without a segment its download is given up. */
-const DOWNLOAD_STALL_MS = 8000;
-const DOWNLOAD_POLL_MS = 100;
-const COMMAND_TIMEOUT_MS = 10_000;
 
 /**
  * passt repeats its whole window when a segment is lost. With the window that Linux grows to, hundreds of segments, that
  * is more than the emulated CPU can take in before it is repeated again.
  */
 const LIMIT_WINDOW = "echo 4096 65536 65536 > /proc/sys/net/ipv4/tcp_rmem";
-
-const SUM_FILE = "/root/underway-sum";
 
 export async function startTraffic(options: TrafficOptions): Promise<Traffic> {
   const { kind, fabric, random, onStage } = options;
@@ -70,6 +70,12 @@ export async function startTraffic(options: TrafficOptions): Promise<Traffic> {
   await traffic.noteBefore();
   return traffic;
 }
+
+type DownloadSeen = Pick<GuestObservations, "downloadFinished" | "sha256Expected" | "sha256Actual">;
+const noDownload: DownloadSeen = { downloadFinished: null, sha256Expected: null, sha256Actual: null };
+
+const unfinishedSentence = (end: DownloadEnd | undefined): string =>
+  end === undefined ? "The download stood still after the move." : "The download broke off after the move.";
 
 class GuestTraffic implements Traffic {
   readonly #options: TrafficOptions;
@@ -99,8 +105,7 @@ class GuestTraffic implements Traffic {
     });
     await runInGuest({ command: LIMIT_WINDOW, timeoutMs: COMMAND_TIMEOUT_MS });
     const url = `http://${formatIpv4(networkPlan.gatewayIp)}:${this.#http.port}${this.#download.path}`;
-    const command = `(wget -q -O - ${url} | sha256sum > ${SUM_FILE}.part; mv ${SUM_FILE}.part ${SUM_FILE}) >/dev/null 2>&1 &`;
-    await runInGuest({ command, timeoutMs: COMMAND_TIMEOUT_MS });
+    await runInGuest({ command: downloadCommand(url), timeoutMs: COMMAND_TIMEOUT_MS });
     await this.#waitForBytes(BYTES_BEFORE_MOVE, DOWNLOAD_START_TIMEOUT_MS);
   }
 
@@ -121,7 +126,7 @@ class GuestTraffic implements Traffic {
 
   async finish(runInGuest: RunInGuest): Promise<GuestObservations> {
     if (this.#options.kind === "none") {
-      return { sha256Expected: null, sha256Actual: null, pingsSent: null, pingsLost: null, noticed: [] };
+      return { ...noDownload, pingsSent: null, pingsLost: null, noticed: [] };
     }
     const movedAtMs = hostClock.nowMs();
     const download = await this.#finishDownload(runInGuest);
@@ -129,28 +134,24 @@ class GuestTraffic implements Traffic {
     if (watchedMs < WATCH_MS) await sleep(WATCH_MS - watchedMs);
     const pings = await this.#pings(movedAtMs);
     const noticed = [...download.noticed, ...pings.noticed, ...(await this.#changes(runInGuest))];
-    return { ...download.sums, pingsSent: pings.sent, pingsLost: pings.lost, noticed };
+    return { ...download.seen, pingsSent: pings.sent, pingsLost: pings.lost, noticed };
   }
 
-  async #finishDownload(runInGuest: RunInGuest): Promise<{
-    sums: Pick<GuestObservations, "sha256Expected" | "sha256Actual">;
-    noticed: string[];
-  }> {
+  async #finishDownload(runInGuest: RunInGuest): Promise<{ seen: DownloadSeen; noticed: string[] }> {
     const download = this.#download;
-    if (download === undefined) return { sums: { sha256Expected: null, sha256Actual: null }, noticed: [] };
-    const { bytes } = download.progress;
-    const progress = new SegmentProgress(runInGuest);
-    while (download.progress.bytes < bytes + BYTES_AFTER_MOVE && (await progress.isMade()))
-      await sleep(DOWNLOAD_POLL_MS);
+    if (download === undefined) return { seen: noDownload, noticed: [] };
+    const bytesEnough = download.progress.bytes + BYTES_AFTER_MOVE;
+    const inside = new GuestDownload({ runInGuest, clock: hostClock, pause: (ms) => sleep(ms) });
+    await inside.untilEnded(() => download.progress.bytes >= bytesEnough);
     download.finish();
-    let sha256Actual = await readSum(runInGuest);
-    while (sha256Actual === null && (await progress.isMade())) {
-      await sleep(DOWNLOAD_POLL_MS);
-      sha256Actual = await readSum(runInGuest);
-    }
-    const noticed = sha256Actual === null ? ["The download stood still after the move."] : [];
-    const report = await Promise.race([download.done, sleep(DOWNLOAD_STALL_MS, undefined, { ref: false })]);
-    return { sums: { sha256Expected: report?.sha256 ?? "unfinished", sha256Actual }, noticed };
+    const end = await inside.untilEnded();
+    const served = await Promise.race([download.done, sleep(DOWNLOAD_STALL_MS, undefined, { ref: false })]);
+    const seen = {
+      downloadFinished: end?.isWhole === true && served?.complete === true,
+      sha256Expected: served?.sha256 ?? null,
+      sha256Actual: end?.sha256 ?? null,
+    };
+    return { seen, noticed: seen.downloadFinished ? [] : [unfinishedSentence(end)] };
   }
 
   /** Pings of the whole run are counted as lost; those sent after the move must all be answered. */
@@ -188,84 +189,4 @@ class GuestTraffic implements Traffic {
   async close(): Promise<void> {
     await this.#http?.close();
   }
-}
-
-/** The checksum once the guest has it; null before, and when its console does not answer. */
-async function readSum(runInGuest: RunInGuest): Promise<string | null> {
-  const output = await outputOf(runInGuest, `cat ${SUM_FILE} 2>/dev/null`);
-  return /^[0-9a-f]{64}/m.exec(output)?.[0] ?? null;
-}
-
-/** What a command prints, or nothing if the guest does not answer. */
-async function outputOf(runInGuest: RunInGuest, command: string): Promise<string> {
-  try {
-    return (await runInGuest({ command, timeoutMs: COMMAND_TIMEOUT_MS })).output;
-  } catch (thrown) {
-    if (!(thrown instanceof OperationError)) throw thrown;
-    return "";
-  }
-}
-
-/** Whether TCP segments still reach the guest's stack, as the guest counts them. */
-class SegmentProgress {
-  readonly #runInGuest: RunInGuest;
-  #segments = -1;
-  #sinceMs = hostClock.nowMs();
-
-  constructor(runInGuest: RunInGuest) {
-    this.#runInGuest = runInGuest;
-  }
-
-  async isMade(): Promise<boolean> {
-    const output = await outputOf(this.#runInGuest, "cat /proc/net/snmp");
-    const segments = snmpFields(output, "Tcp").get("InSegs") ?? this.#segments;
-    if (segments > this.#segments) {
-      this.#segments = segments;
-      this.#sinceMs = hostClock.nowMs();
-    }
-    return hostClock.nowMs() - this.#sinceMs < DOWNLOAD_STALL_MS;
-  }
-}
-
-/** What the guest's own kernel counts. */
-interface NetworkCounts {
-  readonly retransmitted: number;
-  readonly checksumErrors: number;
-  readonly receiveErrors: number;
-  readonly complaints: number;
-}
-
-const noCounts: NetworkCounts = { retransmitted: 0, checksumErrors: 0, receiveErrors: 0, complaints: 0 };
-
-async function readCounts(runInGuest: RunInGuest): Promise<NetworkCounts> {
-  const command =
-    "cat /proc/net/snmp; cat /sys/class/net/eth0/statistics/rx_errors; dmesg | grep -ciE 'hang|bug|oops|reset'";
-  const { output } = await runInGuest({ command, timeoutMs: COMMAND_TIMEOUT_MS });
-  const numbers = output.split("\n").flatMap((line) => (/^\d+\s*$/.test(line) ? [Number(line)] : []));
-  const tcp = snmpFields(output, "Tcp");
-  const count = (name: string): number => tcp.get(name) ?? 0;
-  return {
-    retransmitted: count("RetransSegs"),
-    checksumErrors: count("InCsumErrors") + count("InErrs") + (snmpFields(output, "Icmp").get("InCsumErrors") ?? 0),
-    receiveErrors: numbers[0] ?? 0,
-    complaints: numbers[1] ?? 0,
-  };
-}
-
-/** /proc/net/snmp: a line of names and a line of numbers for each protocol. */
-function snmpFields(text: string, protocol: string): Map<string, number> {
-  const lines = text.split(/\r?\n/).filter((line) => line.startsWith(`${protocol}: `));
-  const names = lines[0]?.split(" ").slice(1) ?? [];
-  const values = lines[1]?.split(" ").slice(1) ?? [];
-  return new Map(names.map((name, i) => [name, Number(values[i] ?? 0)]));
-}
-
-function changedSentences(before: NetworkCounts, now: NetworkCounts): string[] {
-  const sentences: string[] = [];
-  const say = (count: number, sentence: string): void => void (count > 0 && sentences.push(`${count} ${sentence}`));
-  say(now.retransmitted - before.retransmitted, "TCP segments were sent again by the guest.");
-  say(now.checksumErrors - before.checksumErrors, "packets reached the guest's stack with a wrong checksum.");
-  say(now.receiveErrors - before.receiveErrors, "receive errors were counted by the guest's driver.");
-  say(now.complaints - before.complaints, "new complaints stand in the guest's kernel log.");
-  return sentences;
 }

@@ -26,6 +26,9 @@ export const guestKinds = {
     prefetchDescriptors: 4,
     transmitReportEvery: 3,
   }),
+  "a toy behind an IOMMU with a driver that never unmaps": () => ({ ...toyOptions, iommu: true }),
+  "a toy behind an IOMMU with a strict driver": () => ({ ...toyOptions, iommu: true, unmap: "strict" }),
+  "a toy behind an IOMMU with a lazy driver": () => ({ ...toyOptions, iommu: true, unmap: "lazy", unmapBatch: 4 }),
   "a guest of full-size pages": () => fullSizeOptions,
 } as const satisfies Record<string, (seed: number) => ModelHostOptions>;
 export type GuestKind = keyof typeof guestKinds;

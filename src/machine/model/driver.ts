@@ -2,6 +2,7 @@
 import { VTEICS, VTEIMS } from "../../nic/registers.ts";
 import type { RegisterAccess } from "../../nic/guest-driver.ts";
 import type { CpuMemory } from "./cpu-memory.ts";
+import type { DmaMapping } from "./dma-mapping.ts";
 import type { Layout } from "./layout.ts";
 import type { PageAllocator } from "./page-allocator.ts";
 import { GuestPanic } from "./panic.ts";
@@ -17,6 +18,7 @@ export interface DriverParts {
   readonly memory: CpuMemory;
   readonly pages: PageAllocator;
   readonly registers: RegisterAccess;
+  readonly mapping: DmaMapping | undefined;
 }
 
 /**

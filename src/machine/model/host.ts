@@ -2,15 +2,18 @@
 import { ManualClock, type Clock } from "../../base/clock.ts";
 import { IdentityDomain } from "../../iommu/domain.ts";
 import type { DmaObserver } from "../../iommu/dma-port.ts";
+import { DmaAccess } from "../../iommu/fault-log.ts";
 import { GuestDma } from "../../iommu/guest-dma.ts";
 import { PostedWrites, type LandingChooser } from "../../iommu/posted-writes.ts";
 import { DmaDirtyLog } from "../../memory/dirty-log.ts";
+import { pageGeometry } from "../../memory/geometry.ts";
 import { DescriptorShadowTracker } from "../../nic/descriptor-shadow.ts";
 import type { FrameSink } from "../../nic/ports.ts";
 import { Vf82599 } from "../../nic/vf82599.ts";
 import type { PciFunction } from "../../pci/function.ts";
 import { peerMac } from "./application.ts";
 import { composeFrame, hasRightChecksums, readFrame, type ProvenFrame } from "./frames.ts";
+import { IommuRingTracker, ModelIommu } from "./iommu.ts";
 import type { ModelOptions } from "./layout.ts";
 import { ModelMachine, modelThreads } from "./machine.ts";
 
@@ -28,6 +31,8 @@ export interface ModelHostOptions extends ModelOptions {
   readonly clock?: Clock;
   /** Where RAM is, if it is to be shared with other threads. */
   readonly buffer?: ArrayBufferLike;
+  /** The device's addresses go through an IOMMU, and the tracker learns from that. Default false. */
+  readonly iommu?: boolean;
   /** Where the VF's frames go; without it they are read and kept in `sent`. */
   readonly uplink?: FrameSink;
 }
@@ -63,20 +68,32 @@ export class ModelHost {
   readonly dma: GuestDma;
   /** Device writes in flight, if there can be any. */
   readonly posted: PostedWrites | undefined;
-  readonly tracker: DescriptorShadowTracker;
+  readonly tracker: DescriptorShadowTracker | IommuRingTracker;
   readonly deviceLog: DmaDirtyLog;
   /** Frames the VF sent, read; undefined for one that is not as the guest made it. */
   readonly sent: (ProvenFrame | undefined)[] = [];
+  readonly #iommu: ModelIommu | undefined;
 
   constructor(options: ModelHostOptions) {
-    const { packetBufferBytes, prefetchDescriptors, landing, clock, uplink, ...model } = options;
+    const {
+      packetBufferBytes,
+      prefetchDescriptors,
+      landing,
+      clock,
+      uplink,
+      iommu: hasIommu = false,
+      ...model
+    } = options;
     this.options = options;
-    this.machine = new ModelMachine(model);
+    const iommu = hasIommu ? new ModelIommu(pageGeometry(options.memoryBytes, options.pageBytes)) : undefined;
+    this.#iommu = iommu;
+    this.machine = new ModelMachine({ ...model, ...(iommu === undefined ? {} : { mapping: iommu }) });
     const { memory, layout } = this.machine;
     const { pages } = memory;
+    iommu?.begin(layout);
     this.deviceLog = new DmaDirtyLog(pages.count, pages.shift);
     const log: DmaObserver = { after: (address, length) => this.deviceLog.deviceWrote(address, length) };
-    this.dma = new GuestDma({ memory, domain: new IdentityDomain(), observers: [log] });
+    this.dma = new GuestDma({ memory, domain: iommu?.domain ?? new IdentityDomain(), observers: [log] });
     this.posted = landing === undefined ? undefined : new PostedWrites(this.dma, { choose: landing });
     const { queuePairs, bufferUnitBytes } = layout;
     this.vf = new Vf82599({
@@ -99,9 +116,12 @@ export class ModelHost {
       },
     });
     this.machine.attach(this.posted === undefined ? this.vf : withReadsThatPush(this.vf, this.posted));
-    this.tracker = this.vf.watchReceiveRings(
-      (registers) => new DescriptorShadowTracker({ registers, dma: this.dma, pages, queuePairs, bufferUnitBytes }),
-    );
+    this.tracker = this.vf.watchReceiveRings((registers) => {
+      const rings = { registers, dma: this.dma, queuePairs, bufferUnitBytes };
+      return iommu === undefined
+        ? new DescriptorShadowTracker({ ...rings, pages })
+        : new IommuRingTracker(iommu, pages, rings);
+    });
   }
 
   #takeSent(bytes: Uint8Array): void {
@@ -110,7 +130,8 @@ export class ModelHost {
   }
 
   translate(iova: number): number {
-    return iova < this.machine.memory.sizeBytes ? iova : -1;
+    if (iova >= this.machine.memory.sizeBytes) return -1;
+    return this.#iommu === undefined ? iova : Math.max(-1, this.#iommu.domain.translate(iova, DmaAccess.read));
   }
 
   /** A frame from the network. */

@@ -41,6 +41,10 @@ export interface ModelOptions {
    * relaxed ordering for fetching descriptors only.
    */
   readonly descriptorWriteRelaxedOrdering?: boolean;
+  /** When a page that the stack keeps is unmapped, if the machine has an IOMMU: see BufferMapping. Default never. */
+  readonly unmap?: "never" | "strict" | "lazy";
+  /** Pages that a lazy driver unmaps for one flush. Default 16; Linux's flush queue has room for 256. */
+  readonly unmapBatch?: number;
   /** Of the payloads. */
   readonly seed?: number;
 }
@@ -62,6 +66,9 @@ export interface Layout extends Required<ModelOptions> {
   headWord(area: number, queue: number): number;
   /** Address of descriptor 0 in the driver's copy of a receive ring; there is one only with `copy-descriptors`. */
   descriptorCopy(queue: number): number;
+  /** Everything between these addresses is rings, and words for head write-back. */
+  readonly ringsStart: number;
+  readonly ringsEnd: number;
   readonly applicationStart: number;
   readonly applicationBytes: number;
   /** Page numbers from here on are the allocator's. */
@@ -85,6 +92,8 @@ const defaults = {
   sentFrameBytes: 60,
   cooperation: "none",
   descriptorWriteRelaxedOrdering: false,
+  unmap: "never",
+  unmapBatch: 16,
   seed: 1,
 } as const satisfies Required<ModelOptions>;
 
@@ -101,23 +110,25 @@ export function layOut(pages: PageGeometry, options: ModelOptions): Layout {
   const transmitBytes = aligned(transmitDescriptors * DESCRIPTOR_BYTES, RING_ALIGNMENT_BYTES);
   const queueBytes = receiveBytes + transmitBytes + RING_ALIGNMENT_BYTES;
   const areaBytes = queuePairs * queueBytes;
-  const ringStart = aligned(pages.sizeBytes, RING_ALIGNMENT_BYTES);
-  const ringEnd = ringStart + RING_AREAS * areaBytes;
+  const ringsStart = aligned(pages.sizeBytes, RING_ALIGNMENT_BYTES);
+  const ringsEnd = ringsStart + RING_AREAS * areaBytes;
   const hasCopies = chosen.cooperation === "copy-descriptors";
   const copyBytes = hasCopies ? receiveDescriptors * COPIED_DESCRIPTOR_BYTES : 0;
-  const copyStart = hasCopies ? aligned(ringEnd, pages.sizeBytes) : ringEnd;
+  const copyStart = hasCopies ? aligned(ringsEnd, pages.sizeBytes) : ringsEnd;
   const copyEnd = copyStart + queuePairs * copyBytes;
-  const applicationStart = hasCopies ? aligned(copyEnd, pages.sizeBytes) : ringEnd;
+  const applicationStart = hasCopies ? aligned(copyEnd, pages.sizeBytes) : ringsEnd;
   const applicationBytes = chosen.applicationPages * pages.sizeBytes;
   const poolFirst = Math.ceil((applicationStart + applicationBytes) / pages.sizeBytes);
   const layout: Layout = {
     ...chosen,
     pages,
     bufferBytes,
-    receiveRing: (area, queue) => ringStart + area * areaBytes + queue * queueBytes,
+    receiveRing: (area, queue) => ringsStart + area * areaBytes + queue * queueBytes,
     transmitRing: (area, queue) => layout.receiveRing(area, queue) + receiveBytes,
     headWord: (area, queue) => layout.transmitRing(area, queue) + transmitBytes,
     descriptorCopy: (queue) => copyStart + queue * copyBytes,
+    ringsStart,
+    ringsEnd,
     applicationStart,
     applicationBytes,
     poolFirst,

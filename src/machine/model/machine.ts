@@ -6,6 +6,7 @@ import type { MessageSink, PciFunction } from "../../pci/function.ts";
 import type { Machine } from "../machine.ts";
 import { Application } from "./application.ts";
 import { CpuMemory, ModelDirtyLog } from "./cpu-memory.ts";
+import type { DmaMapping } from "./dma-mapping.ts";
 import { GuestDriver } from "./driver.ts";
 import { layOut, type Layout, type ModelOptions } from "./layout.ts";
 import { PageAllocator } from "./page-allocator.ts";
@@ -43,9 +44,11 @@ export class ModelMachine implements Machine {
       readonly memoryBytes: number;
       readonly pageBytes?: number;
       readonly buffer?: ArrayBufferLike;
+      /** Given if the machine has an IOMMU. */
+      readonly mapping?: DmaMapping;
     },
   ) {
-    const { memoryBytes, pageBytes = 4096, buffer, ...rest } = options;
+    const { memoryBytes, pageBytes = 4096, buffer, mapping, ...rest } = options;
     this.memory = new BufferMemory(memoryBytes, { pageBytes, ...(buffer === undefined ? {} : { buffer }) });
     const { pages } = this.memory;
     this.layout = layOut(pages, rest);
@@ -62,6 +65,7 @@ export class ModelMachine implements Machine {
       layout: this.layout,
       memory: new CpuMemory(this.memory, this.cpuDirtyLog),
       pages: new PageAllocator(state, this.layout),
+      mapping,
       registers: {
         read: (offset: number) => this.#plugged().readBar(0, offset, 4),
         write: (offset: number, value: number) => this.#plugged().writeBar(0, offset, 4, value >>> 0),
@@ -166,6 +170,7 @@ export class ModelMachine implements Machine {
   restoreState(state: Uint8Array): void {
     assert(this.#isPaused, "a machine's state is loaded while it is paused");
     this.#state = decodeState(state, this.layout);
+    this.#driver.receive.mapping.restored();
   }
 
   close(): Promise<void> {

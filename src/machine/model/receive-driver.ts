@@ -18,6 +18,7 @@ import {
   VFSRRCTL,
 } from "../../nic/registers.ts";
 import type { CpuMemory } from "./cpu-memory.ts";
+import { BufferMapping, type DmaMapping } from "./dma-mapping.ts";
 import { DescriptorCopy } from "./descriptor-copy.ts";
 import { HEADERS_BYTES } from "./frames.ts";
 import type { Layout } from "./layout.ts";
@@ -35,16 +36,19 @@ export interface ReceiveDriverParts {
   readonly memory: CpuMemory;
   readonly pages: PageAllocator;
   readonly registers: RegisterAccess;
+  readonly mapping: DmaMapping | undefined;
 }
 
 /** Every method is one thing a device could race with, or nothing at all. */
 export class ReceiveDriver {
   readonly #parts: ReceiveDriverParts;
   readonly #copy: DescriptorCopy;
+  readonly mapping: BufferMapping;
 
   constructor(parts: ReceiveDriverParts) {
     this.#parts = parts;
     this.#copy = new DescriptorCopy(parts);
+    this.mapping = new BufferMapping(parts);
   }
 
   #queue(queue: number): ReceiveQueue {
@@ -123,7 +127,11 @@ export class ReceiveDriver {
     const { pages, layout } = this.#parts;
     const ring = this.#queue(queue);
     if (ring.unfinished !== null) this.freeFrame(ring.unfinished);
-    for (const page of ring.pages) if (page >= 0) pages.release(page);
+    for (const page of ring.pages) {
+      if (page < 0) continue;
+      this.mapping.unmap(page);
+      pages.release(page);
+    }
     this.#parts.state().driver.receive[queue] = emptyReceiveQueue(layout.receiveDescriptors);
   }
 
@@ -147,6 +155,7 @@ export class ReceiveDriver {
         state().counters.allocationFailures++;
         return false;
       }
+      this.mapping.map(page);
       ring.pages[slot] = page;
       ring.offsets[slot] = 0;
     }
@@ -279,6 +288,7 @@ export class ReceiveDriver {
     const offset = ring.offsets[slot] ?? 0;
     ring.pages[slot] = -1;
     if (pages.owners(page) > ownersMax) {
+      this.mapping.left(page);
       pages.release(page);
       return;
     }

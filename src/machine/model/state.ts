@@ -145,6 +145,8 @@ const driverSchema = v.strictObject({
   isServiceDue: v.boolean(),
   isReopenDue: v.boolean(),
   ringArea: integer(RING_AREAS - 1),
+  /** Pages that have left the rings and that the device may still write: see BufferMapping. */
+  stillMapped: listOf(pageNumber, PAGES_MAX),
   receive: listOf(receiveQueueSchema, QUEUE_PAIRS_MAX),
   transmit: listOf(transmitQueueSchema, QUEUE_PAIRS_MAX),
 });
@@ -223,7 +225,7 @@ export function listCorrupt(counters: Counters, frame: number): void {
 
 function shapeOf(layout: Layout): string {
   const { pages, queuePairs, receiveDescriptors, transmitDescriptors, bufferBytes, poolFirst } = layout;
-  const { cooperation, descriptorWriteRelaxedOrdering } = layout;
+  const { cooperation, descriptorWriteRelaxedOrdering, unmap } = layout;
   return [
     pages.count,
     pages.sizeBytes,
@@ -234,6 +236,7 @@ function shapeOf(layout: Layout): string {
     poolFirst,
     cooperation,
     descriptorWriteRelaxedOrdering ? "relaxed" : "ordered",
+    unmap,
   ].join("/");
 }
 
@@ -259,6 +262,7 @@ export function initialState(layout: Layout): ModelState {
       isServiceDue: false,
       isReopenDue: false,
       ringArea: 0,
+      stillMapped: [],
       receive: perQueue(() => emptyReceiveQueue(receiveDescriptors)),
       transmit: perQueue(emptyTransmitQueue),
     },

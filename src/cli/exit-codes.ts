@@ -14,7 +14,7 @@ export const exitCodeMeanings: readonly (readonly [ExitCode, string])[] = [
   [ExitCode.consistent, "consistent: the guest moved and nothing it may look at was lost"],
   [ExitCode.notCarriedOut, "could not be carried out, or was cancelled; the reason is printed"],
   [ExitCode.corrupt, "corrupt: the guest moved, and its memory is not what it has to be"],
-  [ExitCode.stalled, "stalled: the guest moved whole, but its download never finished"],
+  [ExitCode.stalled, "stalled: the guest moved whole, but its traffic did not go on"],
   [ExitCode.wrongUsage, "wrong usage: nothing was started"],
   [ExitCode.interrupted, "interrupted a second time, and left at once"],
 ];

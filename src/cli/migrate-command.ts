@@ -1,5 +1,6 @@
 // `underway migrate`: boots a guest, moves it to another host process under traffic, and prints what became of it.
 import { Command, Option } from "commander";
+import { frameSizes } from "../host/model/network-load.ts";
 import type { MigrateOptions, MigrationReport, SidedEvent } from "../host/report.ts";
 import type { Environment } from "./environment.ts";
 import { ExitCode } from "./exit-codes.ts";
@@ -32,12 +33,15 @@ Examples:
       Over a link of 1 Gbit/s; the report for a program to read.
   $ ${PROGRAM} migrate --seed 1742 --record run.ndjson --capture run.pcapng
       The same run again, with its events and its frames kept.
+  $ ${PROGRAM} migrate --machine model --load 5G --frame-bytes mix
+      A guest without an operating system, under load, with nothing to download.
 
 Ctrl-C cancels the migration: the guest runs on, on the source, with a working
 card. Ctrl-C again leaves at once.
 `;
 
-const trafficHelp = "download (by the guest, over TCP), echo (with a built-in peer) or none";
+const trafficHelp =
+  "linux: download (by the guest, over TCP), echo (with a built-in peer) or none; model: frames (numbered, every byte checked) or none (default: download; frames)";
 const notConvergingHelp = "after the last round, still above the limit: switch-over or give-up";
 
 /** An option whose default is printed as it would be typed. */
@@ -58,8 +62,10 @@ export function migrateCommand(
     )
     .optionsGroup("What moves:")
     .addOption(option("--machine <KIND>", `the guest's machine: ${machines.join(", ")}`, defaults.machine))
-    .addOption(option("--memory <SIZE>", "the guest's memory, 64M to 1G, in whole MiB", defaults.memory))
-    .addOption(option("--traffic <KIND>", trafficHelp, defaults.traffic))
+    .addOption(option("--memory <SIZE>", "its memory, 64M (model: 16M) to 1G, in whole MiB", defaults.memory))
+    .option("--traffic <KIND>", trafficHelp)
+    .option("--load <RATE>", `frames: how much the network sends, at most 10G (default: ${defaults.load})`)
+    .option("--frame-bytes <SIZE>", `frames: ${frameSizes.join(", ")}, with FCS (default: ${defaults.frameBytes})`)
     .option("--seed <N>", "seed of everything random in the run (default: chosen and printed)")
     .optionsGroup("How it moves:")
     .addOption(option("--strategy <NAME>", `see \`${PROGRAM} strategies\``, defaults.strategy))

@@ -34,6 +34,15 @@ test("without a word the guest is Linux with 128 MiB, moved by rings-first durin
   });
 });
 
+test("a model guest gets frames of full size at 1 Gbit/s unless another load is asked for", async () => {
+  const { asked } = await typed(["--machine", "model"]);
+  assert.equal(asked?.traffic, "frames");
+  assert.deepEqual(asked.load, { bitsPerSecond: 1e9, frameBytes: "1518" });
+  const other = await typed("--machine model --memory 16M --load 10Gbit --frame-bytes mix".split(" "));
+  assert.deepEqual(other.asked?.load, { bitsPerSecond: 1e10, frameBytes: "mix" });
+  assert.equal((await typed("--machine model --traffic none".split(" "))).asked?.load, undefined);
+});
+
 const conflicts: readonly (readonly [words: string, complaint: RegExp])[] = [
   ["--kernel vmlinuz", /without --initrd/],
   ["--initrd initrd", /without --kernel/],
@@ -45,6 +54,15 @@ const conflicts: readonly (readonly [words: string, complaint: RegExp])[] = [
   ["--downtime-limit 0", /1 to 60,000/],
   ["--rounds-max 0", /1 to 1,000/],
   ["--if-not-converging hope", /switch-over, give-up/],
+  ["--load 1G", /--load was given, and --traffic download sends no frames/],
+  ["--traffic frames", /download, echo, none/],
+  ["--machine model --traffic download", /frames, none/],
+  ["--machine model --traffic none --frame-bytes 64", /--frame-bytes was given, and --traffic none/],
+  ["--machine model --load 11G", /more than the card's link of 10 Gbit\/s/],
+  ["--machine model --frame-bytes 65", /64, 1518, mix/],
+  ["--machine model --memory 8M", /16 MiB to 1 GiB/],
+  ["--machine model --capture run.pcapng", /--capture is for guests that boot/],
+  ["--machine model --kernel vmlinuz --initrd initrd", /--kernel is for guests that boot/],
   ["--seed -1", /--seed/],
 ];
 for (const [words, complaint] of conflicts) {
@@ -56,7 +74,7 @@ for (const [words, complaint] of conflicts) {
   });
 }
 
-const anyOptions: fc.Arbitrary<MigrateOptions> = fc.record(
+const linuxOptions: fc.Arbitrary<MigrateOptions> = fc.record(
   {
     machine: fc.constant("linux"),
     strategy: fc.constantFrom(
@@ -86,6 +104,13 @@ const anyOptions: fc.Arbitrary<MigrateOptions> = fc.record(
     ],
   },
 );
+
+const modelOptions = fc
+  .tuple(linuxOptions, fc.integer({ min: 1e6, max: 1e10 }), fc.constantFrom("64", "1518", "mix"))
+  .map(([options, bitsPerSecond, frameBytes]): MigrateOptions => {
+    return { ...options, machine: "model", traffic: "frames", load: { bitsPerSecond, frameBytes } };
+  });
+const anyOptions = fc.oneof(linuxOptions, modelOptions);
 
 test("the command that a report prints asks for the same run", async () => {
   await fc.assert(

@@ -3,7 +3,8 @@ import { accessSync, constants } from "node:fs";
 import path from "node:path";
 import { OperationError } from "../base/errors.ts";
 import type { AssetOverrides } from "../host/assets.ts";
-import { notConvergingChoices, trafficKinds, type MigrateOptions } from "../host/report.ts";
+import { frameSizes } from "../host/model/network-load.ts";
+import { notConvergingChoices, type MigrateOptions, type TrafficKind } from "../host/report.ts";
 import type { MachineKind } from "../machine/machine.ts";
 import { defaultStrategy, strategies, strategyByName } from "../strategy/strategies.ts";
 import { parseChoice, parseRate, parseSize, parseWholeNumber } from "./quantities.ts";
@@ -16,22 +17,40 @@ export const defaults = {
   machine: "linux",
   strategy: defaultStrategy.name,
   memory: "128M",
-  traffic: "download",
+  load: "1G",
+  frameBytes: "1518",
   downtimeLimit: "100",
   roundsMax: "20",
   ifNotConverging: "switch-over",
 } as const;
 
 const MIB = 1 << 20;
-/** The embedded PC boots a stock 32-bit kernel: less is too little for its initrd, more is not addressed. */
-const memoryBounds = { min: 64 * MIB, max: 1024 * MIB };
+/** Traffic that a machine's guest can be part of; what comes first is what it gets unless asked. */
+const trafficOf: Readonly<Record<MachineKind, readonly TrafficKind[]>> = {
+  linux: ["download", "echo", "none"],
+  model: ["frames", "none"],
+  qemu: ["download", "echo", "none"],
+};
+/**
+ * The embedded PC boots a stock 32-bit kernel: less is too little for its initrd, more is not addressed. The model needs
+ * 10 MiB for rings as long as ixgbevf's and for what its socket holds.
+ */
+const memoryBoundsOf: Readonly<Record<MachineKind, { readonly min: number; readonly max: number }>> = {
+  linux: { min: 64 * MIB, max: 1024 * MIB },
+  model: { min: 16 * MIB, max: 1024 * MIB },
+  qemu: { min: 64 * MIB, max: 1024 * MIB },
+};
+/** The card's link. */
+const LOAD_BITS_PER_SECOND_MAX = 1e10;
 
 /** As commander hands them over. */
 export interface MigrateWords {
   readonly machine: string;
   readonly strategy: string;
   readonly memory: string;
-  readonly traffic: string;
+  readonly traffic?: string;
+  readonly load?: string;
+  readonly frameBytes?: string;
   readonly downtimeLimit: string;
   readonly bandwidth?: string;
   readonly seed?: string;
@@ -52,11 +71,14 @@ export function migrateOptionsFrom(words: MigrateWords, randomSeed: () => number
   const strategy = strategyByName(words.strategy);
   if (!strategy.machines.includes(machine)) throw strategyNotThere(strategy.name, machine);
   refuseConflicts(words);
+  refuseWordsOfOthers(words, machine);
+  const traffic = trafficFrom(words, machine);
   return {
     machine,
     strategy: strategy.name,
-    memoryBytes: parseSize("--memory", words.memory, memoryBounds),
-    traffic: parseChoice("--traffic", words.traffic, trafficKinds),
+    memoryBytes: parseSize("--memory", words.memory, memoryBoundsOf[machine]),
+    traffic,
+    ...(traffic === "frames" ? { load: loadFrom(words) } : {}),
     downtimeLimitMs: parseWholeNumber("--downtime-limit", words.downtimeLimit, { min: 1, max: 60_000 }),
     ...(words.bandwidth === undefined ? {} : { bandwidthBytesPerSecond: parseRate("--bandwidth", words.bandwidth) }),
     seed:
@@ -66,6 +88,55 @@ export function migrateOptionsFrom(words: MigrateWords, randomSeed: () => number
     roundsMax: parseWholeNumber("--rounds-max", words.roundsMax, { min: 1, max: 1000 }),
     ifNotConverging: parseChoice("--if-not-converging", words.ifNotConverging, notConvergingChoices),
   };
+}
+
+function trafficFrom({ traffic, load, frameBytes }: MigrateWords, machine: MachineKind): TrafficKind {
+  const kinds = trafficOf[machine];
+  const kind = parseChoice("--traffic", traffic ?? kinds[0] ?? "none", kinds);
+  const unused = load === undefined ? (frameBytes === undefined ? undefined : "--frame-bytes") : "--load";
+  if (kind !== "frames" && unused !== undefined) {
+    throw new OperationError({
+      code: "usage-conflict",
+      message: `${unused} was given, and --traffic ${kind} sends no frames of its own.`,
+      advice: "Leave it out, or move the machine model with --traffic frames.",
+      facts: { option: unused, traffic: kind },
+    });
+  }
+  return kind;
+}
+
+function loadFrom({ load, frameBytes }: MigrateWords): NonNullable<MigrateOptions["load"]> {
+  const text = load ?? defaults.load;
+  const bitsPerSecond = parseRate("--load", text) * 8;
+  if (bitsPerSecond > LOAD_BITS_PER_SECOND_MAX) {
+    throw new OperationError({
+      code: "usage-invalid-value",
+      message: `--load ${text} is more than the card's link of 10 Gbit/s carries.`,
+      advice: "Use a rate from 1M to 10G.",
+      facts: { option: "--load", value: text },
+    });
+  }
+  return { bitsPerSecond, frameBytes: parseChoice("--frame-bytes", frameBytes ?? defaults.frameBytes, frameSizes) };
+}
+
+/** The model boots nothing, and its frames pass no switch where they could be captured. */
+function refuseWordsOfOthers(words: MigrateWords, machine: MachineKind): void {
+  if (machine !== "model") return;
+  for (const [option, value] of [
+    ["--capture", words.capture],
+    ["--kernel", words.kernel],
+    ["--initrd", words.initrd],
+    ["--bios", words.bios],
+    ["--vga-bios", words.vgaBios],
+  ] as const) {
+    if (value === undefined) continue;
+    throw new OperationError({
+      code: "usage-conflict",
+      message: `${option} is for guests that boot, and the machine ${machine} does not.`,
+      advice: "Leave it out, or choose --machine linux.",
+      facts: { option, machine },
+    });
+  }
 }
 
 function assetOverrides({ kernel, initrd, bios, vgaBios }: MigrateWords): AssetOverrides {
@@ -131,12 +202,14 @@ export function checkFilesReadable(assets: AssetOverrides): void {
 
 /** The command line that repeats a run; files that a run writes are left out. */
 export function repeatCommand(program: string, options: MigrateOptions): string {
-  const { assets, bandwidthBytesPerSecond } = options;
-  const words: [string, string | undefined, string?][] = [
+  const { assets, bandwidthBytesPerSecond, load } = options;
+  const words: [string, string | undefined, (string | undefined)?][] = [
     ["--machine", options.machine, defaults.machine],
     ["--strategy", options.strategy, defaults.strategy],
     ["--memory", `${options.memoryBytes / MIB}M`, defaults.memory],
-    ["--traffic", options.traffic, defaults.traffic],
+    ["--traffic", options.traffic, trafficOf[options.machine][0]],
+    ["--load", load === undefined ? undefined : `${load.bitsPerSecond}`, "1000000000"],
+    ["--frame-bytes", load?.frameBytes, defaults.frameBytes],
     ["--downtime-limit", String(options.downtimeLimitMs), defaults.downtimeLimit],
     ["--bandwidth", bandwidthBytesPerSecond === undefined ? undefined : `${bandwidthBytesPerSecond * 8}`],
     ["--rounds-max", String(options.roundsMax), defaults.roundsMax],

@@ -84,6 +84,8 @@ test("what was not measured is not made up", () => {
     sha256Actual: null,
     pingsSent: null,
     pingsLost: null,
+    frames: null,
+    panic: null,
     noticed: [],
   };
   const report = { ...good, outageMs: null, guest, options: { ...good.options, traffic: "none" as const } };

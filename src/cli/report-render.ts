@@ -44,7 +44,7 @@ const dimmed = (lines: readonly string[], { colors }: Page): string[] => lines.m
 const headlines: Readonly<Record<MigrationReport["verdict"], string>> = {
   consistent: "The guest moved, and nothing that it may look at was lost.",
   corrupt: "The guest moved, but its memory is not what it has to be.",
-  stalled: "The guest moved, and no byte is wrong, but its download did not go on.",
+  stalled: "The guest moved, and no byte is wrong, but its traffic did not go on.",
 };
 
 function badgeColor(report: MigrationReport, { colors }: Page): (text: string) => string {
@@ -86,8 +86,12 @@ function rounds(report: MigrationReport, page: Page): string[] {
   const inRounds = report.rounds.reduce((sum, round) => sum + round.bytes, 0);
   const rest = formatBytes(Math.max(0, report.bytesSent - inRounds));
   rows.push(["switchover", "", "", rest, formatMs(report.downtimeMs.total), "", "0"]);
+  const { ifNotConverging } = report.options;
+  const forced = report.converged
+    ? ""
+    : ` The rounds did not converge: after the last allowed one came the switchover, as --if-not-converging ${ifNotConverging} says.`;
   const { cpuDirtyLog, tracker } = report.methods;
-  const methods = `Dirty log of the CPU: ${cpuDirtyLog}. Tracker of what the card may write: ${tracker}.`;
+  const methods = `Dirty log of the CPU: ${cpuDirtyLog}. Tracker of what the card may write: ${tracker}.${forced}`;
   return [...table(roundColumns, rows, page, INDENT), ...dimmed(paragraph(methods, page.width, INDENT), page)];
 }
 

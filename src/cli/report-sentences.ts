@@ -2,7 +2,7 @@
 import { unreachable } from "../base/assert.ts";
 import type { ReceiveCut } from "../audit/verdict.ts";
 import type { MigrationReport } from "../host/report.ts";
-import { counted, formatBytes, formatCount, formatMs, formatSize } from "./quantities.ts";
+import { counted, formatBytes, formatCount, formatMs, formatRate, formatSize } from "./quantities.ts";
 
 /** Labels and what stands behind each. */
 export function glance(report: MigrationReport): (readonly [label: string, text: string])[] {
@@ -11,6 +11,7 @@ export function glance(report: MigrationReport): (readonly [label: string, text:
     ["dark", darkSentence(report)],
     ["frames", frameSentences(report).join(" ")],
     ["guest", guestSentences(report).join(" ")],
+    ...loadLine(report),
   ];
   switch (report.verdict) {
     case "consistent":
@@ -80,6 +81,17 @@ function guestSentences({ guest, options }: MigrationReport): string[] {
   sentences.push(...guest.noticed);
   if (sentences.length > 0) return sentences;
   return [options.traffic === "none" ? "It was not asked: there was no traffic." : "It said nothing."];
+}
+
+function loadLine({ load }: MigrationReport): [string, string][] {
+  if (load === null) return [];
+  const { askedBitsPerSecond, reachedBitsPerSecond, framesSent, framesNotSent } = load;
+  const sent = `The network sent ${counted(framesSent, "frame")} at ${formatRate(reachedBitsPerSecond / 8)}`;
+  if (framesNotSent === 0) return [["load", `${sent}, as asked.`]];
+  const asked = formatRate(askedBitsPerSecond / 8);
+  return [
+    ["load", `${sent} of ${asked} asked: this computer had no time for ${counted(framesNotSent, "frame")} more.`],
+  ];
 }
 
 function downloadSentences({ downloadFinished, sha256Expected, sha256Actual }: MigrationReport["guest"]): string[] {

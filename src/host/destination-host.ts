@@ -2,7 +2,6 @@
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { assert } from "../base/assert.ts";
-import { OperationError } from "../base/errors.ts";
 import { ImageRecorder, serializeImage } from "../audit/image-recorder.ts";
 import { Destination, type PreparedVm } from "../migration/destination.ts";
 import type { Offer } from "../migration/wire/protocol.ts";
@@ -17,6 +16,7 @@ import { everySecond } from "./every-second.ts";
 import { plugCable, type Cable } from "./fabric-client.ts";
 import { dropsSince, frameDrops, framesLost, type FrameDrops } from "./frame-drops.ts";
 import { createDestinationGuest, MACHINE_STATE_VERSION, runInGuest, type LinuxGuest } from "./linux-guest.ts";
+import { refuseUnless } from "./refusal.ts";
 import { listenTcp, type TcpAddress } from "./tcp-transport.ts";
 import type { DestinationEvidence, GuestCommandResult, VmHostEvent, VmSettings } from "./vm-host-messages.ts";
 
@@ -130,14 +130,4 @@ export class DestinationHost {
       framesLost: framesLost(dropsSince(frameDrops(guest.vf.statistics), this.#dropsBefore)),
     };
   }
-}
-
-function refuseUnless(condition: boolean, what: string, how: string): void {
-  if (condition) return;
-  throw new OperationError({
-    code: "refused",
-    message: `This destination was not started for ${what}.`,
-    advice: `Start it with the same settings as the source (${how}).`,
-    facts: { what },
-  });
 }

@@ -98,8 +98,11 @@ export function fixtureReport(kind: FixtureKind): MigrationReport {
       sha256Actual: kind === "stalled" ? null : isGood ? SHA256 : SHA256.replace("3f9ab1c0", "b04d77e2"),
       pingsSent: 64,
       pingsLost: isGood ? 0 : 2,
+      frames: null,
+      panic: null,
       noticed: isGood ? [] : ["Its TCP stack counted 41 segments with a wrong checksum."],
     },
+    load: null,
     methods: { cpuDirtyLog: "wasm", tracker: "descriptor-shadow" },
   });
 }

@@ -17,7 +17,8 @@ const options = v.strictObject({
   machine: v.picklist(["linux", "model", "qemu"]),
   strategy: v.string(),
   memoryBytes: count,
-  traffic: v.picklist(["download", "echo", "none"]),
+  traffic: v.picklist(["download", "echo", "frames", "none"]),
+  load: v.optional(v.strictObject({ bitsPerSecond: v.number(), frameBytes: v.picklist(["64", "1518", "mix"]) })),
   downtimeLimitMs: ms,
   bandwidthBytesPerSecond: v.optional(v.number()),
   seed: count,
@@ -49,6 +50,7 @@ const reportSchema = v.strictObject({
       expectedDowntimeMs: v.nullable(ms),
     }),
   ),
+  converged: v.boolean(),
   downtimeMs: v.strictObject({
     total: ms,
     pause: ms,
@@ -71,8 +73,20 @@ const reportSchema = v.strictObject({
     sha256Actual: v.nullable(v.string()),
     pingsSent: v.nullable(count),
     pingsLost: v.nullable(count),
+    frames: v.nullable(
+      v.strictObject({ verified: count, corrupt: count, repeated: count, missing: count, readAfterMove: count }),
+    ),
+    panic: v.nullable(v.string()),
     noticed: v.array(v.string()),
   }),
+  load: v.nullable(
+    v.strictObject({
+      askedBitsPerSecond: v.number(),
+      reachedBitsPerSecond: v.number(),
+      framesSent: count,
+      framesNotSent: count,
+    }),
+  ),
   corruptions: v.array(
     v.strictObject({
       hazard: v.string(),
@@ -135,8 +149,11 @@ const outcome: MigrationOutcome = {
     sha256Actual: null,
     pingsSent: null,
     pingsLost: null,
+    frames: null,
+    panic: null,
     noticed: [],
   },
+  load: null,
   methods: { cpuDirtyLog: "wasm", tracker: "descriptor-shadow" },
 };
 

@@ -3,12 +3,15 @@ import type { Corruption, ReceiveCut, TransmitCut, Verdict } from "../audit/verd
 import type { MachineKind } from "../machine/machine.ts";
 import { downtimeParts, type DowntimePart, type MigrationEvent, type RoundSummary } from "../migration/events.ts";
 import type { AssetOverrides } from "./assets.ts";
+import type { LoadOptions } from "./model/network-load.ts";
 
 export const trafficKinds = [
   /** The guest downloads a file over TCP from a server on this host, checks its SHA-256 itself, and answers pings. */
   "download",
   /** The built-in peer sends frames with payloads that both ends verify, and pings. */
   "echo",
+  /** Frames at a rate, numbered and proven byte by byte, for a guest that checks each of them: the machine model. */
+  "frames",
   /** A link, and nothing on it but what the guest sends by itself. */
   "none",
 ] as const;
@@ -24,6 +27,8 @@ export interface MigrateOptions {
   readonly strategy: string;
   readonly memoryBytes: number;
   readonly traffic: TrafficKind;
+  /** With the traffic `frames`: at which rate they come, and of which size. */
+  readonly load?: Pick<LoadOptions, "bitsPerSecond" | "frameBytes">;
   /** The switchover begins once it is expected to take no longer than this. */
   readonly downtimeLimitMs: number;
   /** Left out: as fast as it goes. */
@@ -61,8 +66,35 @@ export interface GuestObservations {
   readonly sha256Actual: string | null;
   readonly pingsSent: number | null;
   readonly pingsLost: number | null;
+  /** Of a guest that checks every frame. */
+  readonly frames: GuestFrames | null;
+  /** Why the guest died, if it did. */
+  readonly panic: string | null;
   /** Whole sentences. */
   readonly noticed: readonly string[];
+}
+
+/** Frames that the guest read since the first round. */
+export interface GuestFrames {
+  /** Every byte was right. */
+  readonly verified: number;
+  /** Some byte was wrong. */
+  readonly corrupt: number;
+  /** Not newer than the newest of their flow. */
+  readonly repeated: number;
+  /** Left out of the numbers: lost, discarded, never sent, or dropped by the guest's own socket. */
+  readonly missing: number;
+  /** Those of all that it read on the destination. */
+  readonly readAfterMove: number;
+}
+
+/** What the network sent of what was asked, while the guest was moved. */
+export interface LoadReport {
+  readonly askedBitsPerSecond: number;
+  readonly reachedBitsPerSecond: number;
+  readonly framesSent: number;
+  /** Frames that were due and never sent: the sender, which shares this computer with the guest, had no time for them. */
+  readonly framesNotSent: number;
 }
 
 export interface ReportedRound extends Omit<RoundSummary, "expectedDowntimeMs"> {
@@ -81,7 +113,7 @@ export const reportVerdicts = [
   "consistent",
   /** Bytes are wrong: in memory, or in what the guest downloaded. */
   "corrupt",
-  /** No byte is known to be wrong, but the guest's download never came to its end. */
+  /** No byte is known to be wrong, but the guest's download never came to its end, or no frame reached it any more. */
   "stalled",
 ] as const;
 
@@ -97,6 +129,8 @@ export interface MigrationReport {
   readonly memoryBytes: number;
   readonly options: MigrateOptions;
   readonly rounds: readonly ReportedRound[];
+  /** The expected downtime came within the limit. Otherwise the last allowed round was followed by a switchover anyway. */
+  readonly converged: boolean;
   readonly downtimeMs: Downtime;
   /** Last frame delivered on the source to first on the destination; null if either never was. */
   readonly outageMs: number | null;
@@ -110,6 +144,8 @@ export interface MigrationReport {
     readonly sentTwice: number;
   };
   readonly guest: GuestObservations;
+  /** Null without the traffic `frames`. */
+  readonly load: LoadReport | null;
   /** The first of them; `corruptionTotals` and `hazards` count all. */
   readonly corruptions: readonly Corruption[];
   readonly corruptionTotals: Verdict["totals"];
@@ -133,6 +169,7 @@ export interface MigrationOutcome {
   readonly bytesSent: number;
   readonly frames: FrameCounts;
   readonly guest: GuestObservations;
+  readonly load: LoadReport | null;
   readonly methods: MigrationReport["methods"];
 }
 
@@ -170,7 +207,7 @@ export class ReportBuilder {
   build(outcome: MigrationOutcome): MigrationReport {
     const { audit, ...measured } = outcome;
     const wrong = whatIsWrong(outcome);
-    const stalled = outcome.guest.downloadFinished === false ? [UNFINISHED] : [];
+    const stalled = whatStalled(outcome);
     const { strategy, machine, seed, memoryBytes } = this.#options;
     return {
       formatVersion: REPORT_FORMAT_VERSION,
@@ -182,12 +219,14 @@ export class ReportBuilder {
       memoryBytes,
       options: this.#options,
       rounds: this.#rounds,
+      converged: (this.#rounds.at(-1)?.expectedDowntimeMs ?? Infinity) <= this.#options.downtimeLimitMs,
       downtimeMs: this.#downtime(),
       outageMs: measured.outageMs,
       totalMs: (this.#completedAtMs ?? this.#runningAtMs ?? 0) - (this.#beganAtMs ?? 0),
       bytesSent: measured.bytesSent,
       frames: { ...measured.frames, stale: audit.frames.stale, sentTwice: audit.frames.sentTwice },
       guest: measured.guest,
+      load: measured.load,
       corruptions: audit.corruptions,
       corruptionTotals: audit.totals,
       hazards: audit.hazards,
@@ -215,7 +254,14 @@ function reportedRound(summary: RoundSummary): ReportedRound {
   return { ...summary, expectedDowntimeMs: Number.isFinite(expectedDowntimeMs) ? expectedDowntimeMs : null };
 }
 
-const UNFINISHED = "The download inside the guest never finished.";
+function whatStalled({ guest, load }: MigrationOutcome): string[] {
+  const reasons: string[] = [];
+  if (guest.downloadFinished === false) reasons.push("The download inside the guest never finished.");
+  if (guest.frames?.readAfterMove === 0 && (load?.framesSent ?? 0) > 0) {
+    reasons.push("The guest read not one frame on the destination.");
+  }
+  return reasons;
+}
 
 /** The audit has the first word; a guest that found its own data damaged is believed as well. */
 function whatIsWrong({ audit, guest }: MigrationOutcome): string[] {
@@ -226,5 +272,8 @@ function whatIsWrong({ audit, guest }: MigrationOutcome): string[] {
   if (guest.downloadFinished === true && guest.sha256Actual !== guest.sha256Expected) {
     reasons.push("The download inside the guest ended with a checksum that is not the file's.");
   }
+  if ((guest.frames?.corrupt ?? 0) > 0) reasons.push("The guest read frames with wrong bytes.");
+  if ((guest.frames?.repeated ?? 0) > 0) reasons.push("The guest read frames twice, or out of their order.");
+  if (guest.panic !== null) reasons.push(`The guest died: ${guest.panic}.`);
   return reasons;
 }

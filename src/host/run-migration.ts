@@ -10,20 +10,15 @@ import { networkPlan } from "../network/plan.ts";
 import { defaultCacheDirectory } from "./assets/cache.ts";
 import { preparePasst, prepareAssets, type PasstAsset } from "./assets.ts";
 import { auditMove } from "./audit-move.ts";
-import { Child } from "./child-rpc.ts";
+import type { Child } from "./child-rpc.ts";
 import { cablePath } from "./fabric-server.ts";
 import { startFabric, type Fabric } from "./fabric.ts";
-import { ReportBuilder, type MigrateOptions, type MigrationReport, type SidedEvent } from "./report.ts";
+import { moveBetween, startHost, throwIfCancelled, type MigrationSinks } from "./hosts.ts";
+import { ReportBuilder, type MigrateOptions, type MigrationReport } from "./report.ts";
+import { runModelMigration } from "./run-model-migration.ts";
+import type { TcpAddress } from "./tcp-transport.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
-import type { MoveResult, VmHostEvent, VmHostMethods, VmSettings } from "./vm-host-messages.ts";
-
-export interface MigrationSinks {
-  readonly onEvent: (event: SidedEvent) => void;
-  /** What is being done, for a person. */
-  readonly onStage: (text: string) => void;
-  /** Cancels the move; the guest then runs on the source. */
-  readonly signal: AbortSignal;
-}
+import type { MoveSettings, VmHostEvent, VmHostMethods, VmSettings } from "./vm-host-messages.ts";
 
 type VmHost = Child<VmHostMethods, VmHostEvent>;
 
@@ -40,6 +35,7 @@ const SOURCE_DEVICE_LINGER_MS = 100;
  * Rejects with an OperationError if the migration could not be carried out; every process it started has then ended.
  */
 export async function runMigration(options: MigrateOptions, sinks: MigrationSinks): Promise<MigrationReport> {
+  if (options.machine === "model") return runModelMigration(options, sinks);
   await using run = await Run.begin(options, sinks);
   return await run.carryOut();
 }
@@ -78,7 +74,7 @@ class Run {
       destination.call("listen", { ...settings, cable: cablePath(this.#directory, "destination") }),
     ]);
     const traffic = await this.#startTraffic(fabric, source);
-    this.#throwIfCancelled();
+    throwIfCancelled(this.#sinks.signal);
 
     onStage(`Moving the guest with strategy ${this.#options.strategy}`);
     const lossBefore = await framesLostByFabric(fabric);
@@ -95,7 +91,7 @@ class Run {
       framesLostByFabric: (await framesLostByFabric(fabric)) - lossBefore,
     });
     if (this.#options.captureFile !== undefined) await fabric.call("stopCapture", null);
-    return this.#builder.build({ ...findings, bytesSent: moved.bytesSent, guest, methods });
+    return this.#builder.build({ ...findings, bytesSent: moved.bytesSent, guest, load: null, methods });
   }
 
   async #settings(): Promise<Omit<VmSettings, "cable">> {
@@ -119,16 +115,12 @@ class Run {
   }
 
   #startHost(side: "source" | "destination"): VmHost {
-    const host: VmHost = new Child({
-      name: side,
+    const host: VmHost = startHost({
+      side,
       module: new URL("./vm-host-process.ts", import.meta.url),
       nodeOptions: vmHostNodeOptions,
-      onEvent: (event) => {
-        if (event.kind === "progress") return this.#sinks.onStage(event.text);
-        const sided = { ...event.event, side };
-        this.#builder.event(sided);
-        this.#sinks.onEvent(sided);
-      },
+      builder: this.#builder,
+      sinks: this.#sinks,
     });
     this.#closing.push(() => host.close());
     return host;
@@ -161,37 +153,13 @@ class Run {
     }
   }
 
-  async #move(source: VmHost, to: { host: string; port: number }): Promise<{ bytesSent: number }> {
-    const { strategy, downtimeLimitMs, roundsMax, ifNotConverging, bandwidthBytesPerSecond } = this.#options;
-    const cancel = (): void => void source.call("cancel", null).catch(() => {});
-    this.#sinks.signal.addEventListener("abort", cancel);
-    const result = await source.call("moveOut", {
-      to,
-      strategy,
-      downtimeLimitMs,
-      roundsMax,
-      ifNotConverging,
-      ...(bandwidthBytesPerSecond === undefined ? {} : { bandwidthBytesPerSecond }),
-    });
-    this.#sinks.signal.removeEventListener("abort", cancel);
-    return completedOrThrow(result);
+  #move(source: VmHost, to: TcpAddress): Promise<{ bytesSent: number }> {
+    const moving = {
+      moveOut: (settings: MoveSettings) => source.call("moveOut", settings),
+      cancel: () => source.call("cancel", null),
+    };
+    return moveBetween(moving, to, this.#options, this.#sinks.signal);
   }
-
-  #throwIfCancelled(): void {
-    if (!this.#sinks.signal.aborted) return;
-    throw new OperationError({
-      code: "cancelled",
-      message: "The migration was cancelled before it began.",
-      advice: "Start it again when you want to move the guest.",
-    });
-  }
-}
-
-function completedOrThrow(result: MoveResult): { bytesSent: number } {
-  if (result.kind === "completed") return result;
-  const { code, message, advice, facts } = result.failure;
-  const where = result.kind === "resumed" ? "The guest runs on the source." : "The guest stands still on the source.";
-  throw new OperationError({ code, message: `${message} ${where}`, advice, facts: { ...facts, outcome: result.kind } });
 }
 
 /** Frames for the guest that the fabric dropped on their way to either host. */

@@ -74,6 +74,9 @@ export async function startTraffic(options: TrafficOptions): Promise<Traffic> {
 type DownloadSeen = Pick<GuestObservations, "downloadFinished" | "sha256Expected" | "sha256Actual">;
 const noDownload: DownloadSeen = { downloadFinished: null, sha256Expected: null, sha256Actual: null };
 
+/** Linux counts no frames of ours, and lives. */
+const noFrames: Pick<GuestObservations, "frames" | "panic"> = { frames: null, panic: null };
+
 const unfinishedSentence = (end: DownloadEnd | undefined): string =>
   end === undefined ? "The download stood still after the move." : "The download broke off after the move.";
 
@@ -126,7 +129,7 @@ class GuestTraffic implements Traffic {
 
   async finish(runInGuest: RunInGuest): Promise<GuestObservations> {
     if (this.#options.kind === "none") {
-      return { ...noDownload, pingsSent: null, pingsLost: null, noticed: [] };
+      return { ...noDownload, ...noFrames, pingsSent: null, pingsLost: null, noticed: [] };
     }
     const movedAtMs = hostClock.nowMs();
     const download = await this.#finishDownload(runInGuest);
@@ -134,7 +137,7 @@ class GuestTraffic implements Traffic {
     if (watchedMs < WATCH_MS) await sleep(WATCH_MS - watchedMs);
     const pings = await this.#pings(movedAtMs);
     const noticed = [...download.noticed, ...pings.noticed, ...(await this.#changes(runInGuest))];
-    return { ...download.seen, pingsSent: pings.sent, pingsLost: pings.lost, noticed };
+    return { ...download.seen, ...noFrames, pingsSent: pings.sent, pingsLost: pings.lost, noticed };
   }
 
   async #finishDownload(runInGuest: RunInGuest): Promise<{ seen: DownloadSeen; noticed: string[] }> {

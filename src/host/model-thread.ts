@@ -1,0 +1,63 @@
+// The thread of a model VM: runs the VM turn by turn, and answers who asks between two turns.
+import { isMainThread, workerData } from "node:worker_threads";
+import { assert } from "../base/assert.ts";
+import { hostClock } from "./clock.ts";
+import { ModelWitness } from "./model-witness.ts";
+import { engineMethods } from "./model/engine-methods.ts";
+import type { EngineMethods, TrafficCounts } from "./model/methods.ts";
+import { ThreadAnswerer, type ThreadLine } from "./model/thread-call.ts";
+import { ModelVm, type ModelVmSettings } from "./model/vm.ts";
+import type { SourceEvidence } from "./vm-host-messages.ts";
+
+export interface ModelThreadSetup {
+  readonly settings: ModelVmSettings;
+  readonly memory: SharedArrayBuffer;
+  readonly line: ThreadLine;
+}
+
+/** The bench's methods, beside the engine's. */
+export type ModelThreadMethods = EngineMethods & {
+  /** Source: the guest starts, and the network sends to it. */
+  boot(parameters: null): void;
+  moveBegins(parameters: null): void;
+  arrivalBegins(parameters: null): void;
+  /** The network sends here from now on. */
+  connect(parameters: null): void;
+  disconnect(parameters: null): void;
+  counts(parameters: null): TrafficCounts;
+  sourceEvidence(parameters: { directory: string }): SourceEvidence;
+  arrivalEvidence(parameters: null): ReturnType<ModelWitness["arrivalEvidence"]>;
+};
+
+/** Until the process ends. */
+function runThread({ settings, memory, line }: ModelThreadSetup): never {
+  const answerer = new ThreadAnswerer(line);
+  const vm = new ModelVm(settings, memory, hostClock);
+  const witness = new ModelWitness(vm);
+  const methods: ModelThreadMethods = {
+    ...engineMethods(vm.host, witness),
+    boot: () => {
+      witness.watchWrites();
+      vm.boot();
+    },
+    moveBegins: () => witness.moveBegins(),
+    arrivalBegins: () => witness.arrivalBegins(),
+    connect: () => vm.load.start(vm.clock.tick()),
+    disconnect: () => vm.load.stop(),
+    counts: () => witness.counts(),
+    sourceEvidence: ({ directory }) => witness.sourceEvidence(directory),
+    arrivalEvidence: () => witness.arrivalEvidence(),
+  };
+  try {
+    for (;;) {
+      if (answerer.isAsked) answerer.answer(methods);
+      else if (!vm.turn()) answerer.sleep(vm.restMs);
+    }
+  } catch (thrown) {
+    answerer.die(String(thrown));
+    throw thrown;
+  }
+}
+
+assert(!isMainThread, "the VM has a thread of its own");
+runThread(workerData as ModelThreadSetup);

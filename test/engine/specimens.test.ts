@@ -1,4 +1,4 @@
-// The strategies that ask the driver for help: what a dummy write does and does not do, and that every corruption is found.
+// The strategies that ask the driver for help: what a dummy write does and does not do, and by which names it is found out.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Hazard } from "../../src/audit/hazards.ts";
@@ -18,6 +18,9 @@ const expectations: Readonly<Record<string, { readonly found: readonly Hazard[];
   "copy-descriptors": { found: [...ofRings, "check-to-write-window"], not: [...cured, "dummy-write-race"] },
   shuffle: { found: [...ofRings, "check-to-write-window"], not: [...cured, "dummy-write-race"] },
 };
+
+/** It destroys frames without any move, too, and those that it has taken by then are not the audit's to find. */
+const harmsItself = "dummy-write-before";
 
 interface Found {
   corrupt: number;
@@ -48,7 +51,7 @@ async function moveMany(name: string, kind: keyof typeof guestKinds, moves: numb
     if (arrival.machine.counters.corrupt > 0) found.wrong++;
     if (source.machine.counters.corrupt > 0) found.wrongOnSource++;
     if (verdict.outcome === "corrupt") found.corrupt++;
-    else {
+    else if (name !== harmsItself) {
       // The other way round does not hold: a wrong byte need not be one that the guest looks at.
       assert.equal(complaint, undefined, what);
       assertUnharmed(arrival, what);
@@ -57,7 +60,9 @@ async function moveMany(name: string, kind: keyof typeof guestKinds, moves: numb
 }
 
 for (const [name, { found: expected, not }] of Object.entries(expectations)) {
-  test(`${name} corrupts most moves, for its own reasons, and whatever the guest sees of it the audit has found`, async () => {
+  const besides =
+    name === harmsItself ? "it harms guests at home too" : "the audit finds whatever the guest sees of it";
+  test(`${name} corrupts most moves, for its own reasons, and ${besides}`, async () => {
     const found: Found = { corrupt: 0, wrong: 0, stuck: 0, wrongOnSource: 0, hazards: new Map() };
     await moveMany(name, "toy", 50, found);
     await moveMany(name, "a guest of full-size pages", 50, found);
@@ -66,7 +71,7 @@ for (const [name, { found: expected, not }] of Object.entries(expectations)) {
     for (const hazard of expected)
       assert.ok(found.hazards.has(hazard), `${hazard} was never found; found were ${seen}`);
     for (const hazard of not) assert.ok(!found.hazards.has(hazard), `found were ${seen}`);
-    assert.equal(found.wrongOnSource > 0, name === "dummy-write-before", "only that one harms a guest at home");
+    assert.equal(found.wrongOnSource > 0, name === harmsItself, "only that one harms a guest at home");
   });
 }
 

@@ -17,12 +17,18 @@ export interface ApplicationParts {
   readonly driver: GuestDriver;
 }
 
+/** No frame on the wire is longer. What a driver gone wrong takes for one may be. */
+const FRAME_BYTES_MAX = 16_384;
+
 type Job = "read" | "write" | "send";
 /** Reading is what there is most of. */
 const jobs: readonly Job[] = ["read", "write", "read", "send"];
 
 export class Application {
   readonly #parts: ApplicationParts;
+  /** The frame being read, whatever its length. */
+  readonly #gathered = new ArrayBuffer(FRAME_BYTES_MAX);
+  readonly #gatheredBy = new Map<number, Uint8Array>();
 
   constructor(parts: ApplicationParts) {
     this.#parts = parts;
@@ -60,13 +66,17 @@ export class Application {
 
   /** eth_type_trans: what is not for this station goes no further; the device would not have taken it in like that. */
   #isMine(frame: Uint8Array): boolean {
-    return this.#parts.state().driver.vf.mac.every((byte, index) => frame[index] === byte);
+    const { mac } = this.#parts.state().driver.vf;
+    for (let i = 0; i < mac.length; i++) if (frame[i] !== mac[i]) return false;
+    return true;
   }
 
+  /** All bytes of a frame, good until the next one is gathered. */
   #gather({ headPage, headBytes, fragments }: SocketBuffer): Uint8Array {
     const { memory, pages } = this.#parts;
-    const length = fragments.reduce((sum, fragment) => sum + fragment.bytes, headBytes);
-    const frame = new Uint8Array(length);
+    let length = headBytes;
+    for (const { bytes } of fragments) length += bytes;
+    const frame = this.#roomFor(length);
     frame.set(memory.bytes(pages.address(headPage), headBytes), 0);
     let at = headBytes;
     for (const { address, bytes } of fragments) {
@@ -74,6 +84,16 @@ export class Application {
       at += bytes;
     }
     return frame;
+  }
+
+  /** One view for each length there has been: a new one for every frame is work for the garbage collector. */
+  #roomFor(length: number): Uint8Array {
+    const known = this.#gatheredBy.get(length);
+    if (known !== undefined) return known;
+    if (length > FRAME_BYTES_MAX) return new Uint8Array(length);
+    const room = new Uint8Array(this.#gathered, 0, length);
+    this.#gatheredBy.set(length, room);
+    return room;
   }
 
   #account(flow: number, sequence: number): void {

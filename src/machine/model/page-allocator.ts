@@ -1,6 +1,6 @@
 // The guest's page allocator: pages with owners, the page freed last handed out first.
 import type { Layout } from "./layout.ts";
-import { guestExpects } from "./panic.ts";
+import { guestPanics } from "./panic.ts";
 import type { ModelState } from "./state.ts";
 
 /** Like struct page's reference count: a receive page may be owned by the driver and by several frames at once. */
@@ -19,7 +19,7 @@ export class PageAllocator {
     const page = freePages.pop();
     if (page === undefined) return undefined;
     const isFree = page >= this.#layout.poolFirst && page < owners.length && owners[page] === 0;
-    guestExpects(isFree, `page ${page} was handed out twice`);
+    if (!isFree) guestPanics(`page ${page} was handed out twice`);
     owners[page] = 1;
     return page;
   }
@@ -39,7 +39,7 @@ export class PageAllocator {
 
   owners(page: number): number {
     const count = this.#state().owners[page] ?? 0;
-    guestExpects(count > 0, `page ${page} is used by nobody`);
+    if (count <= 0) guestPanics(`page ${page} is used by nobody`);
     return count;
   }
 

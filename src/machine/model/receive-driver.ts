@@ -23,7 +23,7 @@ import { DescriptorCopy } from "./descriptor-copy.ts";
 import { HEADERS_BYTES } from "./frames.ts";
 import type { Layout } from "./layout.ts";
 import type { PageAllocator } from "./page-allocator.ts";
-import { guestExpects } from "./panic.ts";
+import { guestExpects, guestPanics } from "./panic.ts";
 import { turnDescriptors, turnReceiveQueue } from "./ring-turning.ts";
 import { emptyReceiveQueue, type ModelState, type ReceiveQueue, type SocketBuffer } from "./state.ts";
 
@@ -53,8 +53,7 @@ export class ReceiveDriver {
 
   #queue(queue: number): ReceiveQueue {
     const found = this.#parts.state().driver.receive[queue];
-    guestExpects(found !== undefined, `there is no receive queue ${queue}`);
-    return found;
+    return found ?? guestPanics(`there is no receive queue ${queue}`);
   }
 
   #descriptor(queue: number, slot: number): number {
@@ -226,7 +225,7 @@ export class ReceiveDriver {
     const ring = this.#queue(queue);
     const slot = ring.nextToClean;
     const page = ring.pages[slot] ?? -1;
-    guestExpects(page >= 0, `receive queue ${queue}: descriptor ${slot} is done and was never posted`);
+    if (page < 0) guestPanics(`receive queue ${queue}: descriptor ${slot} is done and was never posted`);
     if (!this.#addTo(ring, slot, page, bytes)) return { frame: undefined, isTaken: false };
     this.#putBuffer(ring, slot, page);
     if (this.#parts.layout.cooperation === "copy-descriptors") this.#copy.taken(queue, slot);

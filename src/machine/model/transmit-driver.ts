@@ -37,7 +37,7 @@ import type { CpuMemory } from "./cpu-memory.ts";
 import { HEADERS_BYTES, IP_OFFSET, UDP_OFFSET } from "./frames.ts";
 import type { Layout } from "./layout.ts";
 import type { PageAllocator } from "./page-allocator.ts";
-import { guestExpects } from "./panic.ts";
+import { guestExpects, guestPanics } from "./panic.ts";
 import { turnDescriptors, turnTransmitQueue } from "./ring-turning.ts";
 import { emptyTransmitQueue, type ModelState, type TransmitQueue } from "./state.ts";
 
@@ -65,8 +65,7 @@ export class TransmitDriver {
 
   #queue(queue: number): TransmitQueue {
     const found = this.#parts.state().driver.transmit[queue];
-    guestExpects(found !== undefined, `there is no transmit queue ${queue}`);
-    return found;
+    return found ?? guestPanics(`there is no transmit queue ${queue}`);
   }
 
   #descriptor(queue: number, slot: number): number {

@@ -1,6 +1,7 @@
 // The thread of a model VM: runs the VM turn by turn, and answers who asks between two turns.
 import { isMainThread, workerData } from "node:worker_threads";
 import { assert } from "../base/assert.ts";
+import type { ModelMachine } from "../machine/model/machine.ts";
 import { hostClock } from "./clock.ts";
 import { ModelWitness } from "./model-witness.ts";
 import { engineMethods } from "./model/engine-methods.ts";
@@ -29,6 +30,13 @@ export type ModelThreadMethods = EngineMethods & {
   arrivalEvidence(parameters: null): ReturnType<ModelWitness["arrivalEvidence"]>;
 };
 
+const REHEARSALS = 4;
+
+/** Loads the state of a guest that has not begun, before one is loaded that stands still meanwhile. */
+function rehearseRestore(machine: ModelMachine): void {
+  for (let i = 0; i < REHEARSALS; i++) machine.restoreState(machine.saveState());
+}
+
 /** Until the process ends. */
 function runThread({ settings, memory, line }: ModelThreadSetup): never {
   const answerer = new ThreadAnswerer(line);
@@ -41,7 +49,10 @@ function runThread({ settings, memory, line }: ModelThreadSetup): never {
       vm.boot();
     },
     moveBegins: () => witness.moveBegins(),
-    arrivalBegins: () => witness.arrivalBegins(),
+    arrivalBegins: () => {
+      rehearseRestore(vm.host.machine);
+      witness.arrivalBegins();
+    },
     connect: () => vm.load.start(vm.clock.tick()),
     disconnect: () => vm.load.stop(),
     counts: () => witness.counts(),

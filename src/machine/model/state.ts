@@ -26,6 +26,14 @@ const queueIndex = integer(QUEUE_PAIRS_MAX - 1);
 const listOf = <Item>(item: v.GenericSchema<Item>, max: number): v.GenericSchema<Item[]> =>
   v.pipe(v.array(item), v.maxLength(max));
 
+/** The same for lists as long as memory: checked in one loop, for a guest is dark while its state is looked at. */
+const longListOf = (max: number): v.GenericSchema<number[]> =>
+  v.custom<number[]>((value) => {
+    if (!Array.isArray(value) || value.length > PAGES_MAX) return false;
+    for (const item of value) if (!Number.isInteger(item) || item < 0 || item > max) return false;
+    return true;
+  }, `a list of integers from 0 to ${max} is wanted`);
+
 /** A frame as the stack holds it: bytes copied to a page of its own, and pieces of receive buffers. */
 const socketBufferSchema = v.strictObject({
   headPage: pageNumber,
@@ -201,8 +209,8 @@ const stateSchema = v.strictObject({
   panic: v.nullable(v.pipe(v.string(), v.maxLength(1000))),
   pendingVectors: u32,
   /** The page allocator: free pages, the next one last, and the number of owners of each page. */
-  freePages: listOf(pageNumber, PAGES_MAX),
-  owners: listOf(integer(0xffff), PAGES_MAX),
+  freePages: longListOf(PAGES_MAX),
+  owners: longListOf(0xffff),
   driver: driverSchema,
   application: applicationSchema,
   socket: listOf(socketBufferSchema, SOCKET_FRAMES_MAX),

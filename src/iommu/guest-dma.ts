@@ -7,17 +7,38 @@ import { DmaStatus, type DmaObserver, type DmaPort } from "./dma-port.ts";
 import { DmaAccess } from "./fault-log.ts";
 import { WordView } from "./word-view.ts";
 
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const { ok } = DmaStatus;
+const { read, write } = DmaAccess;
+
 /**
  * Up to this many bytes a loop over words is faster than `set` with a `subarray`, whose view costs more than the copy
  * (measured by bench/vf.ts on Node 26: the two meet at about 1 KiB).
  */
 const WORD_LOOP_BYTES_MAX = 1024;
+/** Words of RAM are counted in 31 bits. */
+const MEMORY_BYTES_MAX = 2 ** 33;
 /** What #locate gives for a range that is whole in the domain but lies in pieces in memory. */
 const SCATTERED = -16;
+
+type Before = Required<Pick<DmaObserver, "before">>;
+type After = Required<Pick<DmaObserver, "after">>;
+const wantsBefore = (observer: DmaObserver): observer is Before => observer.before !== undefined;
+const wantsAfter = (observer: DmaObserver): observer is After => observer.after !== undefined;
+
+function remove(list: DmaObserver[], observer: DmaObserver): void {
+  const index = list.indexOf(observer);
+  if (index >= 0) list.splice(index, 1);
+}
 
 /** Index of the word at an aligned address; the shift spares most memories a division of doubles. */
 function wordIndex(address: number): number {
   return address < 0x1_0000_0000 ? address >>> 2 : address / 4;
+}
+
+/** Indices are below 2^31, which `| 0` tells the compiler: it computes them without looking for an overflow. */
+function copyWords(target: Uint32Array, to: number, source: Uint32Array, from: number, count: number): void {
+  for (let i = 0; i < count; i++) target[(to + i) | 0] = source[(from + i) | 0] as number;
 }
 
 /**
@@ -30,7 +51,9 @@ function wordIndex(address: number): number {
 export class GuestDma implements DmaPort {
   readonly #memory: GuestMemory;
   readonly #domain: DmaDomain;
-  readonly #observers: DmaObserver[];
+  /** Those who watch, by what they want to hear: most only `after`. */
+  readonly #before: Before[] = [];
+  readonly #after: After[] = [];
   readonly #pageBytes: number;
   readonly #memoryBytes: number;
   /** The domain is the identity, and a range is located by a comparison. */
@@ -39,54 +62,56 @@ export class GuestDma implements DmaPort {
   readonly #targetView = new WordView();
 
   constructor(parts: { memory: GuestMemory; domain: DmaDomain; observers?: readonly DmaObserver[] }) {
+    assert(parts.memory.sizeBytes <= MEMORY_BYTES_MAX, `RAM of ${parts.memory.sizeBytes} bytes`);
     this.#memory = parts.memory;
     this.#domain = parts.domain;
-    this.#observers = [...(parts.observers ?? [])];
     this.#pageBytes = parts.memory.pages.sizeBytes;
     this.#memoryBytes = parts.memory.sizeBytes;
     this.#isFlat = parts.domain.isIdentity;
+    for (const observer of parts.observers ?? []) this.addObserver(observer);
   }
 
   /** Observers are called in the order they were added. */
   addObserver(observer: DmaObserver): void {
-    this.#observers.push(observer);
+    if (wantsBefore(observer)) this.#before.push(observer);
+    if (wantsAfter(observer)) this.#after.push(observer);
   }
 
   removeObserver(observer: DmaObserver): void {
-    const index = this.#observers.indexOf(observer);
-    if (index >= 0) this.#observers.splice(index, 1);
+    remove(this.#before, observer);
+    remove(this.#after, observer);
   }
 
   readWords(iova: number, target: Uint32Array, count: number): DmaStatus {
     assert((iova & 3) === 0, "a word access is aligned to 4 bytes");
-    const address = this.#locate(iova, count * 4, DmaAccess.read);
+    const address = this.#locate(iova, count * 4, read);
     if (address < 0) return this.#readScatteredWords(address, iova, target, count);
     const words = this.#memory.words();
     const first = wordIndex(address);
-    for (let i = 0; i < count; i++) target[i] = words[first + i] as number;
-    return DmaStatus.ok;
+    copyWords(target, 0, words, first, count);
+    return ok;
   }
 
   writeWords(iova: number, source: Uint32Array, count: number, tag: number): DmaStatus {
     assert((iova & 3) === 0, "a word access is aligned to 4 bytes");
-    const address = this.#locate(iova, count * 4, DmaAccess.write);
+    const address = this.#locate(iova, count * 4, write);
     if (address < 0) return this.#writeScatteredWords(address, iova, source, count, tag);
     this.#putWords(address, source, 0, count, tag);
-    return DmaStatus.ok;
+    return ok;
   }
 
   readBytes(iova: number, target: Uint8Array, targetOffset: number, length: number): DmaStatus {
-    const address = this.#locate(iova, length, DmaAccess.read);
+    const address = this.#locate(iova, length, read);
     if (address < 0) return this.#readScatteredBytes(address, iova, target, targetOffset, length);
     this.#getBytes(address, target, targetOffset, length);
-    return DmaStatus.ok;
+    return ok;
   }
 
   writeBytes(iova: number, source: Uint8Array, sourceOffset: number, length: number, tag: number): DmaStatus {
-    const address = this.#locate(iova, length, DmaAccess.write);
+    const address = this.#locate(iova, length, write);
     if (address < 0) return this.#writeScatteredBytes(address, iova, source, sourceOffset, length, tag);
     this.#putBytes(address, source, sourceOffset, length, tag);
-    return DmaStatus.ok;
+    return ok;
   }
 
   /** Guest physical address of a range that lies in one piece, SCATTERED, or the negative of a fault that it recorded. */
@@ -131,14 +156,14 @@ export class GuestDma implements DmaPort {
     const from = wordIndex(address);
     const to = offset >>> 2;
     const count = length >>> 2;
-    for (let i = 0; i < count; i++) targetWords[to + i] = words[from + i] as number;
+    copyWords(targetWords, to, words, from, count);
     if ((length & 3) === 0) return;
     const bytes = this.#memory.bytes();
     for (let i = count * 4; i < length; i++) target[offset + i] = bytes[address + i] as number;
   }
 
   #putBytes(address: number, source: Uint8Array, offset: number, length: number, tag: number): void {
-    if (this.#observers.length > 0) this.#before(address, length, tag);
+    if (this.#before.length > 0) this.#tellBefore(address, length, tag);
     const isAligned = ((address | offset) & 3) === 0 && length <= WORD_LOOP_BYTES_MAX;
     const sourceWords = isAligned ? this.#sourceView.of(source) : undefined;
     if (sourceWords === undefined) {
@@ -148,11 +173,11 @@ export class GuestDma implements DmaPort {
       const from = offset >>> 2;
       const to = wordIndex(address);
       const count = length >>> 2;
-      for (let i = 0; i < count; i++) words[to + i] = sourceWords[from + i] as number;
+      copyWords(words, to, sourceWords, from, count);
       if ((length & 3) !== 0) this.#putTail(address, source, offset, length);
     }
     this.#memory.deviceWrote(address, length);
-    if (this.#observers.length > 0) this.#after(address, length, tag);
+    if (this.#after.length > 0) this.#tellAfter(address, length, tag);
   }
 
   #putTail(address: number, source: Uint8Array, offset: number, length: number): void {
@@ -161,22 +186,22 @@ export class GuestDma implements DmaPort {
   }
 
   #putWords(address: number, source: Uint32Array, from: number, count: number, tag: number): void {
-    if (this.#observers.length > 0) this.#before(address, count * 4, tag);
+    if (this.#before.length > 0) this.#tellBefore(address, count * 4, tag);
     const words = this.#memory.words();
     const first = wordIndex(address);
-    for (let i = 0; i < count; i++) words[first + i] = source[from + i] as number;
+    copyWords(words, first, source, from, count);
     this.#memory.deviceWrote(address, count * 4);
-    if (this.#observers.length > 0) this.#after(address, count * 4, tag);
+    if (this.#after.length > 0) this.#tellAfter(address, count * 4, tag);
   }
 
-  #before(address: number, length: number, tag: number): void {
-    const observers = this.#observers;
-    for (let i = 0; i < observers.length; i++) observers[i]?.before?.(address, length, tag);
+  #tellBefore(address: number, length: number, tag: number): void {
+    const observers = this.#before;
+    for (let i = 0; i < observers.length; i++) (observers[i] as Before).before(address, length, tag);
   }
 
-  #after(address: number, length: number, tag: number): void {
-    const observers = this.#observers;
-    for (let i = 0; i < observers.length; i++) observers[i]?.after?.(address, length, tag);
+  #tellAfter(address: number, length: number, tag: number): void {
+    const observers = this.#after;
+    for (let i = 0; i < observers.length; i++) (observers[i] as After).after(address, length, tag);
   }
 
   // What #locate gave a negative number for: a fault, or pieces.
@@ -184,29 +209,29 @@ export class GuestDma implements DmaPort {
   #readScatteredWords(located: number, iova: number, target: Uint32Array, count: number): DmaStatus {
     if (located !== SCATTERED) return -located as DmaStatus;
     for (let i = 0; i < count; i++) {
-      target[i] = this.#memory.words()[this.#domain.translate(iova + i * 4, DmaAccess.read) / 4] as number;
+      target[i] = this.#memory.words()[this.#domain.translate(iova + i * 4, read) / 4] as number;
     }
-    return DmaStatus.ok;
+    return ok;
   }
 
   #writeScatteredWords(located: number, iova: number, source: Uint32Array, count: number, tag: number): DmaStatus {
     if (located !== SCATTERED) return -located as DmaStatus;
     for (let done = 0; done < count;) {
       const piece = Math.min(count - done, this.#bytesToPageEnd(iova + done * 4) / 4);
-      this.#putWords(this.#domain.translate(iova + done * 4, DmaAccess.write), source, done, piece, tag);
+      this.#putWords(this.#domain.translate(iova + done * 4, write), source, done, piece, tag);
       done += piece;
     }
-    return DmaStatus.ok;
+    return ok;
   }
 
   #readScatteredBytes(located: number, iova: number, target: Uint8Array, offset: number, length: number): DmaStatus {
     if (located !== SCATTERED) return -located as DmaStatus;
     for (let done = 0; done < length;) {
       const piece = Math.min(length - done, this.#bytesToPageEnd(iova + done));
-      this.#getBytes(this.#domain.translate(iova + done, DmaAccess.read), target, offset + done, piece);
+      this.#getBytes(this.#domain.translate(iova + done, read), target, offset + done, piece);
       done += piece;
     }
-    return DmaStatus.ok;
+    return ok;
   }
 
   #writeScatteredBytes(
@@ -220,9 +245,9 @@ export class GuestDma implements DmaPort {
     if (located !== SCATTERED) return -located as DmaStatus;
     for (let done = 0; done < length;) {
       const piece = Math.min(length - done, this.#bytesToPageEnd(iova + done));
-      this.#putBytes(this.#domain.translate(iova + done, DmaAccess.write), source, offset + done, piece, tag);
+      this.#putBytes(this.#domain.translate(iova + done, write), source, offset + done, piece, tag);
       done += piece;
     }
-    return DmaStatus.ok;
+    return ok;
   }
 }

@@ -51,8 +51,15 @@ export class PageSet {
   /** Adds every page that [address, address + lengthBytes) touches; the part outside the set is left out. */
   addBytes(address: number, lengthBytes: number, pageShift: number): void {
     if (lengthBytes <= 0) return;
-    const last = Math.min(pageOf(address + lengthBytes - 1, pageShift), this.capacity - 1);
-    for (let page = pageOf(address, pageShift); page <= last; page++) this.add(page);
+    const first = pageOf(address, pageShift);
+    const last = pageOf(address + lengthBytes - 1, pageShift);
+    // Nearly every DMA write lies in one page.
+    if (first === last) {
+      if (first < this.capacity) this.add(first);
+      return;
+    }
+    const end = Math.min(last, this.capacity - 1);
+    for (let page = first; page <= end; page++) this.add(page);
   }
 
   addAll(): void {

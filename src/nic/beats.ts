@@ -28,6 +28,10 @@ export class Beats {
   /** Something may have to be done; cleared by a step that finds nothing. */
   #isAwake = false;
   #isTransmitTurn = false;
+  /** A deadline may be known: set by whoever makes one, cleared by a look that finds none. */
+  #mayHaveDeadline = true;
+  /** Nobody has called `wake` since this was set. */
+  #isUndisturbed = false;
 
   constructor(parts: BeatsParts) {
     this.#parts = parts;
@@ -43,9 +47,16 @@ export class Beats {
 
   /** There may be work, or there is a new deadline: tells the owner, once until a step has found nothing to do. */
   wake(): void {
+    this.#isUndisturbed = false;
     if (this.#isAwake || this.#isStopped) return;
     this.#isAwake = true;
     this.onWork();
+  }
+
+  /** There is a new deadline: it is looked at from now on. */
+  deadlineSet(): void {
+    this.#mayHaveDeadline = true;
+    this.wake();
   }
 
   step(): boolean {
@@ -61,7 +72,22 @@ export class Beats {
 
   /** Steps until there is nothing to do. */
   run(): void {
-    while (this.step());
+    while (this.step()) this.#runOne();
+  }
+
+  /**
+   * The beats of one unit in a row, as `step` would order them while the other is idle: no deadline is known, and the bus
+   * is ours. Whatever may change that calls `wake`.
+   */
+  #runOne(): void {
+    const { receive, transmit, isBusMaster } = this.#parts;
+    if (this.#mayHaveDeadline || this.#isStopped || !isBusMaster()) return;
+    this.#isUndisturbed = true;
+    if (transmit.isIdle) {
+      while (this.#isUndisturbed && receive.step()) this.#isTransmitTurn = !this.#isTransmitTurn;
+    } else if (receive.isIdle) {
+      while (this.#isUndisturbed && transmit.step()) this.#isTransmitTurn = !this.#isTransmitTurn;
+    }
   }
 
   deadlineMs(): number {
@@ -84,6 +110,7 @@ export class Beats {
 
   stop(): void {
     if (this.#isStopped) return;
+    this.#isUndisturbed = false;
     const { receive, isBusMaster } = this.#parts;
     receive.stop();
     if (isBusMaster()) while (receive.step());
@@ -105,6 +132,7 @@ export class Beats {
     this.#parts.receive.start();
     this.#parts.transmit.start();
     this.#isStopped = false;
+    this.#mayHaveDeadline = true;
     this.wake();
   }
 
@@ -115,8 +143,10 @@ export class Beats {
   }
 
   #isDue(): boolean {
+    if (!this.#mayHaveDeadline) return false;
     const dueMs = this.deadlineMs();
-    return dueMs !== Infinity && dueMs <= this.#parts.clock.nowMs();
+    this.#mayHaveDeadline = dueMs !== Infinity;
+    return this.#mayHaveDeadline && dueMs <= this.#parts.clock.nowMs();
   }
 
   /**

@@ -31,7 +31,7 @@ export function foldSum(sum: number): number {
 /** Sum of the halves [from, to), unfolded: for the short and aligned parts of headers. */
 export function sumHalves(halves: Uint16Array, from: number, to: number): number {
   let sum = 0;
-  for (let i = from; i < to; i++) sum += halves[i] as number;
+  for (let i = from; i < to; i++) sum = (sum + (halves[i] as number)) | 0;
   return sum;
 }
 
@@ -50,7 +50,7 @@ export function sumBytes(frame: FrameBytes, from: number, to: number): number {
     sum += sumWords(frame.words, half >>> 1, end >>> 1);
     half = end & ~1;
   }
-  for (; half < end; half++) sum += halves[half] as number;
+  for (; half < end; half++) sum = (sum + (halves[half] as number)) | 0;
   return (to & 1) === 0 ? sum : sum + (frame.bytes[to - 1] as number);
 }
 

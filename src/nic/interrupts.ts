@@ -17,6 +17,17 @@ import {
   QUEUE_PAIRS_MAX,
 } from "./registers.ts";
 
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const EICR = VTEICR >>> 2;
+const EIMS = VTEIMS >>> 2;
+const EIAC = VTEIAC >>> 2;
+const EIAM = VTEIAM >>> 2;
+const IVAR = VTIVAR(0) >>> 2;
+const VALID = VTIVAR_VALID;
+const VECTOR_MASK = VTIVAR_VECTOR_MASK;
+const CAUSES = VTEI_CAUSES;
+const VECTORS = VECTORS_MAX;
+
 /** Where a vector's message is sent from: the function's MSI-X table. */
 export interface VectorSink {
   /** Whether messages may be asked for at all (MSI-X enabled); while not, causes stay in VTEICR. */
@@ -54,7 +65,7 @@ export class InterruptUnit {
   #asserted = 0;
   #waiting = 0;
   /** Clock times before which a vector may not send. */
-  readonly #allowedAtMs = new Float64Array(VECTORS_MAX);
+  readonly #allowedAtMs = new Float64Array(VECTORS);
 
   constructor(parts: { registers: Uint32Array; clock: Clock; sink: VectorSink }) {
     this.#registers = parts.registers;
@@ -63,11 +74,11 @@ export class InterruptUnit {
   }
 
   receiveCause(queue: number): void {
-    this.#causeOf((this.#registers[VTIVAR(queue >>> 1) >>> 2] as number) >>> (16 * (queue & 1)));
+    this.#causeOf((this.#registers[IVAR + (queue >>> 1)] as number) >>> (16 * (queue & 1)));
   }
 
   transmitCause(queue: number): void {
-    this.#causeOf((this.#registers[VTIVAR(queue >>> 1) >>> 2] as number) >>> (16 * (queue & 1) + 8));
+    this.#causeOf((this.#registers[IVAR + (queue >>> 1)] as number) >>> (16 * (queue & 1) + 8));
   }
 
   mailboxCause(): void {
@@ -77,7 +88,11 @@ export class InterruptUnit {
   /** Sets causes as VTEICS does. */
   setCauses(causes: number): void {
     const registers = this.#registers;
-    registers[VTEICR >>> 2] = (registers[VTEICR >>> 2] as number) | (causes & VTEI_CAUSES);
+    const before = registers[EICR] as number;
+    const after = (before | (causes & CAUSES)) >>> 0;
+    // A cause that stands already raises no line: most causes of a burst are such.
+    if (after === before && this.#waiting === 0) return;
+    registers[EICR] = after;
     this.evaluate();
   }
 
@@ -89,7 +104,7 @@ export class InterruptUnit {
     const registers = this.#registers;
     let causes = 0;
     for (let queue = 0; queue < QUEUE_PAIRS_MAX; queue++) {
-      const entry = (registers[VTIVAR(queue >>> 1) >>> 2] as number) >>> (16 * (queue & 1));
+      const entry = (registers[IVAR + (queue >>> 1)] as number) >>> (16 * (queue & 1));
       causes |= vectorBit(entry) | vectorBit(entry >>> 8);
     }
     this.setCauses(causes | vectorBit(registers[VTIVAR_MISC >>> 2] as number));
@@ -105,7 +120,7 @@ export class InterruptUnit {
   deadlineMs(): number {
     if (this.#waiting === 0) return Infinity;
     let earliest = Infinity;
-    for (let v = 0; v < VECTORS_MAX; v++) {
+    for (let v = 0; v < VECTORS; v++) {
       const allowedAtMs = this.#allowedAtMs[v] as number;
       if ((this.#waiting & (1 << v)) !== 0 && allowedAtMs < earliest) earliest = allowedAtMs;
     }
@@ -115,12 +130,13 @@ export class InterruptUnit {
   /** Looks at every vector; to be called after any register of the block changed, and when a deadline has come. */
   evaluate(): void {
     const registers = this.#registers;
-    const line = (registers[VTEICR >>> 2] as number) & (registers[VTEIMS >>> 2] as number) & VTEI_CAUSES;
+    const line = (registers[EICR] as number) & (registers[EIMS] as number) & CAUSES;
     this.#asserted &= line;
     this.#waiting &= line;
     if (!this.#sink.enabled) return;
     const rising = line & ~this.#asserted;
-    for (let v = 0; v < VECTORS_MAX; v++) if ((rising & (1 << v)) !== 0) this.#offer(v);
+    if (rising === 0) return;
+    for (let v = 0; v < VECTORS; v++) if ((rising & (1 << v)) !== 0) this.#offer(v);
   }
 
   reset(): void {
@@ -143,7 +159,7 @@ export class InterruptUnit {
   restore(state: InterruptState): void {
     this.reset();
     const nowMs = this.#clock.nowMs();
-    for (const [v, vector] of state.vectors.slice(0, VECTORS_MAX).entries()) {
+    for (const [v, vector] of state.vectors.slice(0, VECTORS).entries()) {
       if (vector.asserted) this.#asserted |= 1 << v;
       this.#allowedAtMs[v] = vector.holdUs === 0 ? 0 : nowMs + vector.holdUs / 1000;
     }
@@ -171,10 +187,10 @@ export class InterruptUnit {
     }
     this.#waiting &= ~bit;
     this.#allowedAtMs[vector] = intervalMs === 0 ? 0 : nowMs + intervalMs;
-    const cleared = (registers[VTEIAC >>> 2] as number) & bit;
-    const masked = (registers[VTEIAM >>> 2] as number) & bit;
-    registers[VTEICR >>> 2] = (registers[VTEICR >>> 2] as number) & ~cleared;
-    registers[VTEIMS >>> 2] = (registers[VTEIMS >>> 2] as number) & ~masked;
+    const cleared = (registers[EIAC] as number) & bit;
+    const masked = (registers[EIAM] as number) & bit;
+    registers[EICR] = (registers[EICR] as number) & ~cleared;
+    registers[EIMS] = (registers[EIMS] as number) & ~masked;
     if ((cleared | masked) === 0) this.#asserted |= bit;
     this.#sink.signal(vector);
   }
@@ -182,7 +198,7 @@ export class InterruptUnit {
 
 /** The VTEICR bit of a VTIVAR entry; zero if the entry is not valid or names no vector. */
 function vectorBit(entry: number): number {
-  if ((entry & VTIVAR_VALID) === 0) return 0;
-  const vector = entry & VTIVAR_VECTOR_MASK;
-  return vector < VECTORS_MAX ? 1 << vector : 0;
+  if ((entry & VALID) === 0) return 0;
+  const vector = entry & VECTOR_MASK;
+  return vector < VECTORS ? 1 << vector : 0;
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { FRAME_DESCRIPTOR, FRAME_LENGTH, FRAME_OFFSET, FRAME_QUEUE, PacketBuffer } from "./packet-buffer.ts";
+import { PacketBuffer } from "./packet-buffer.ts";
 
 const operation = fc.oneof(
   fc.record({
@@ -20,6 +20,7 @@ test("frames come out whole and in order, and one is refused only when it and th
       const model: { mark: number; length: number; skip: number }[] = [];
       let largest = 0;
       let mark = 0;
+      const words = new Uint32Array(4);
       for (const { kind, length, skip } of operations) {
         if (kind === "pop") {
           if (model.shift() !== undefined) buffer.pop();
@@ -35,19 +36,19 @@ test("frames come out whole and in order, and one is refused only when it and th
           mark = (mark + 1) & 0xff;
           buffer.frame.bytes.fill(mark, start + skip, start + skip + length);
           const record = buffer.push(start, skip, length, mark & 7);
-          for (let i = 0; i < 4; i++) buffer.records[record + FRAME_DESCRIPTOR + i] = mark * (i + 1);
+          buffer.describe(record, mark, mark * 2, mark * 3, mark * 4);
           model.push({ mark, length, skip });
           largest = Math.max(largest, Math.ceil((skip + length) / 64) * 64);
         }
         assert.equal(buffer.count, model.length);
         const oldest = model[0];
         if (oldest === undefined) continue;
-        const word = (place: number): number => buffer.records[buffer.oldest + place] ?? -1;
-        assert.deepEqual([word(FRAME_LENGTH), word(FRAME_QUEUE)], [oldest.length, oldest.mark & 7]);
-        const offset = word(FRAME_OFFSET);
+        assert.deepEqual([buffer.length, buffer.queue], [oldest.length, oldest.mark & 7]);
+        const { offset } = buffer;
         assert.ok(buffer.frame.bytes.subarray(offset, offset + oldest.length).every((byte) => byte === oldest.mark));
+        buffer.described(words);
         assert.deepEqual(
-          [0, 1, 2, 3].map((i) => word(FRAME_DESCRIPTOR + i)),
+          [...words],
           [1, 2, 3, 4].map((i) => oldest.mark * i),
         );
       }

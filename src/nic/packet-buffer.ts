@@ -1,5 +1,5 @@
 // The receive packet buffer: whole frames in order of arrival, bounded in bytes, waiting for descriptors.
-import { assert } from "../base/assert.ts";
+import { assert, AssertionError } from "../base/assert.ts";
 import { FrameBytes } from "./checksum.ts";
 
 /** Frames start on cache lines, which also bounds their number. */
@@ -8,12 +8,11 @@ const FRAME_ALIGNMENT = 64;
 /** The words of a frame's record, by their place in it. Signed, as the arithmetic of bits is. */
 const RECORD_WORDS = 8;
 const START = 0;
-/** Where the frame begins in `frame`. */
-export const FRAME_OFFSET = 1;
-export const FRAME_LENGTH = 2;
-export const FRAME_QUEUE = 3;
+const OFFSET = 1;
+const LENGTH = 2;
+const QUEUE = 3;
 /** Four words: what its last descriptor will say, without DD, EOP and the length. */
-export const FRAME_DESCRIPTOR = 4;
+const DESCRIPTOR = 4;
 
 /**
  * A ring of bytes and a ring of records. A frame lies in one piece; where it would wrap, the rest of the bytes stays
@@ -23,7 +22,7 @@ export const FRAME_DESCRIPTOR = 4;
 export class PacketBuffer {
   readonly frame: FrameBytes;
   readonly #sizeBytes: number;
-  readonly records: Int32Array;
+  readonly #records: Int32Array;
   readonly #recordMask: number;
   /** Running numbers of the oldest record and of the next one; their difference is the count. */
   #first = 0;
@@ -39,7 +38,7 @@ export class PacketBuffer {
     this.#sizeBytes = sizeBytes;
     this.frame = new FrameBytes(sizeBytes);
     const recordCount = Math.max(1, sizeBytes / FRAME_ALIGNMENT);
-    this.records = new Int32Array(recordCount * RECORD_WORDS);
+    this.#records = new Int32Array(recordCount * RECORD_WORDS);
     this.#recordMask = recordCount - 1;
   }
 
@@ -63,34 +62,67 @@ export class PacketBuffer {
   }
 
   /**
-   * Adds a frame that was written `skip` bytes into what `reserve(skip + length)` gave. Returns where its record begins
-   * in `records`; the caller fills the words of its descriptor in.
+   * Adds a frame that was written `skip` bytes into what `reserve(skip + length)` gave. Returns its record, which the
+   * caller hands to `describe`.
    */
   push(start: number, skip: number, length: number, queue: number): number {
-    const { records } = this;
+    const records = this.#records;
     const record = (this.#next & this.#recordMask) * RECORD_WORDS;
     records[record + START] = start;
-    records[record + FRAME_OFFSET] = start + skip;
-    records[record + FRAME_LENGTH] = length;
-    records[record + FRAME_QUEUE] = queue;
+    records[record + OFFSET] = start + skip;
+    records[record + LENGTH] = length;
+    records[record + QUEUE] = queue;
     this.#next++;
     this.#writeOffset = start + ((skip + length + FRAME_ALIGNMENT - 1) & -FRAME_ALIGNMENT);
     return record;
   }
 
-  /** Removes the oldest frame. */
+  /** The words of a frame's last descriptor, as it is written back, without DD, EOP and the length. */
+  describe(record: number, packetInfo: number, rssHash: number, status: number, vlan: number): void {
+    const records = this.#records;
+    records[record + DESCRIPTOR] = packetInfo;
+    records[record + DESCRIPTOR + 1] = rssHash;
+    records[record + DESCRIPTOR + 2] = status;
+    records[record + DESCRIPTOR + 3] = vlan;
+  }
+
+  // The oldest frame; there must be one.
+
+  /** Where it begins in `frame`. */
+  get offset(): number {
+    return this.#records[this.#oldest + OFFSET] as number;
+  }
+
+  get length(): number {
+    return this.#records[this.#oldest + LENGTH] as number;
+  }
+
+  get queue(): number {
+    return this.#records[this.#oldest + QUEUE] as number;
+  }
+
+  /** Copies what `describe` was given into target[0..4). */
+  described(target: Uint32Array): void {
+    const records = this.#records;
+    const from = this.#oldest + DESCRIPTOR;
+    target[0] = records[from] as number;
+    target[1] = records[from + 1] as number;
+    target[2] = records[from + 2] as number;
+    target[3] = records[from + 3] as number;
+  }
+
+  /** Removes it. */
   pop(): void {
-    assert(this.count > 0, "the packet buffer is empty");
+    if (this.#next === this.#first) throw new AssertionError("the packet buffer is empty");
     this.#first++;
-    this.#readOffset = this.records[this.oldest + START] as number;
+    this.#readOffset = this.#records[this.#oldest + START] as number;
   }
 
   clear(): void {
     this.#first = this.#next;
   }
 
-  /** Where the record of the oldest frame begins in `records`. */
-  get oldest(): number {
+  get #oldest(): number {
     return (this.#first & this.#recordMask) * RECORD_WORDS;
   }
 }

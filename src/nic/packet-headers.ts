@@ -22,9 +22,23 @@ export const IpProtocol = {
 } as const;
 
 /** Ethertypes as a little-endian half of memory shows them. */
-const ETHERTYPE_IPV4_HALF = swap16(0x0800);
-const ETHERTYPE_IPV6_HALF = swap16(0x86dd);
+const ETHERIPV4_HALF = swap16(0x0800);
+const ETHERIPV6_HALF = swap16(0x86dd);
 export const ETHERTYPE_VLAN_HALF = swap16(0x8100);
+
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const protocols = IpProtocol;
+const VLAN_HALF = ETHERTYPE_VLAN_HALF;
+const ADDRESSES = ETHERNET_ADDRESSES_BYTES;
+const HEADER = ETHERNET_HEADER_BYTES;
+const TAG = VLAN_TAG_BYTES;
+const IPV4 = PKTTYPE_IPV4;
+const IPV4_OPTIONS = PKTTYPE_IPV4_OPTIONS;
+const IPV6 = PKTTYPE_IPV6;
+const IPV6_EXTENSIONS = PKTTYPE_IPV6_EXTENSIONS;
+const TCP = PKTTYPE_TCP;
+const UDP = PKTTYPE_UDP;
+const SCTP = PKTTYPE_SCTP;
 
 const IPV4_HEADER_BYTES_MIN = 20;
 const IPV6_HEADER_BYTES = 40;
@@ -58,12 +72,12 @@ export class PacketHeaders {
     this.packetType = 0;
     const { halves } = frame;
     const end = offset + length;
-    let type = offset + ETHERNET_ADDRESSES_BYTES;
-    if (halves[type >>> 1] === ETHERTYPE_VLAN_HALF) type += VLAN_TAG_BYTES;
-    const ip = type + (ETHERNET_HEADER_BYTES - ETHERNET_ADDRESSES_BYTES);
+    let type = offset + ADDRESSES;
+    if (halves[type >>> 1] === VLAN_HALF) type += TAG;
+    const ip = type + (HEADER - ADDRESSES);
     const ethertype = halves[type >>> 1];
-    if (ethertype === ETHERTYPE_IPV4_HALF) this.#parseIpv4(frame, ip, end);
-    else if (ethertype === ETHERTYPE_IPV6_HALF) this.#parseIpv6(frame, ip, end);
+    if (ethertype === ETHERIPV4_HALF) this.#parseIpv4(frame, ip, end);
+    else if (ethertype === ETHERIPV6_HALF) this.#parseIpv6(frame, ip, end);
   }
 
   #parseIpv4(frame: FrameBytes, ip: number, end: number): void {
@@ -75,7 +89,7 @@ export class PacketHeaders {
     this.ipVersion = 4;
     this.ipOffset = ip;
     this.ipBytes = headerBytes;
-    this.packetType = headerBytes > IPV4_HEADER_BYTES_MIN ? PKTTYPE_IPV4 | PKTTYPE_IPV4_OPTIONS : PKTTYPE_IPV4;
+    this.packetType = headerBytes > IPV4_HEADER_BYTES_MIN ? IPV4 | IPV4_OPTIONS : IPV4;
     const datagramEnd = ip + swap16(halves[(ip + 2) >>> 1] as number);
     // Everything but the don't-fragment bit: an offset, or more fragments to come.
     const isFragment = (swap16(halves[(ip + 6) >>> 1] as number) & 0xbfff) !== 0;
@@ -87,7 +101,7 @@ export class PacketHeaders {
     if (ip + IPV6_HEADER_BYTES > end || (bytes[ip] as number) >>> 4 !== 6) return;
     this.ipVersion = 6;
     this.ipOffset = ip;
-    this.packetType = PKTTYPE_IPV6;
+    this.packetType = IPV6;
     const datagramEnd = ip + IPV6_HEADER_BYTES + swap16(halves[(ip + 4) >>> 1] as number);
     const limit = Math.min(datagramEnd, end);
     let protocol = bytes[ip + 6] as number;
@@ -95,7 +109,7 @@ export class PacketHeaders {
     for (let i = 0; i < IPV6_EXTENSIONS_MAX && isSkippable(protocol) && at + 8 <= limit; i++) {
       protocol = bytes[at] as number;
       at += ((bytes[at + 1] as number) + 1) * 8;
-      this.packetType = PKTTYPE_IPV6 | PKTTYPE_IPV6_EXTENSIONS;
+      this.packetType = IPV6 | IPV6_EXTENSIONS;
     }
     this.ipBytes = at - ip;
     if (datagramEnd <= end) this.#layer4(protocol, at, datagramEnd);
@@ -103,20 +117,19 @@ export class PacketHeaders {
 
   #layer4(protocol: number, offset: number, end: number): void {
     const isWhole =
-      protocol === IpProtocol.tcp
+      protocol === protocols.tcp
         ? offset + TCP_HEADER_BYTES_MIN <= end
-        : protocol === IpProtocol.udp
+        : protocol === protocols.udp
           ? offset + UDP_HEADER_BYTES <= end
-          : protocol === IpProtocol.sctp && offset + SCTP_HEADER_BYTES <= end;
+          : protocol === protocols.sctp && offset + SCTP_HEADER_BYTES <= end;
     if (!isWhole) return;
     this.l4Protocol = protocol;
     this.l4Offset = offset;
     this.l4End = end;
-    this.packetType |=
-      protocol === IpProtocol.tcp ? PKTTYPE_TCP : protocol === IpProtocol.udp ? PKTTYPE_UDP : PKTTYPE_SCTP;
+    this.packetType |= protocol === protocols.tcp ? TCP : protocol === protocols.udp ? UDP : SCTP;
   }
 }
 
 function isSkippable(protocol: number): boolean {
-  return protocol === IpProtocol.hopByHop || protocol === IpProtocol.routing || protocol === IpProtocol.destination;
+  return protocol === protocols.hopByHop || protocol === protocols.routing || protocol === protocols.destination;
 }

@@ -3,6 +3,14 @@ import { foldSum, sctpChecksum, sumBytes, sumHalves, swap16, type FrameBytes } f
 import { RXD_ERR_IPE, RXD_ERR_TCPE, RXD_STAT_IPCS, RXD_STAT_L4CS, RXD_STAT_UDPCS } from "./descriptors.ts";
 import { IpProtocol, type PacketHeaders } from "./packet-headers.ts";
 
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const protocols = IpProtocol;
+const IPCS = RXD_STAT_IPCS;
+const L4CS = RXD_STAT_L4CS;
+const UDPCS = RXD_STAT_UDPCS;
+const IPE = RXD_ERR_IPE;
+const TCPE = RXD_ERR_TCPE;
+
 const ALL_ONES = 0xffff;
 /** In halves from the start of the IP header: the two addresses. */
 const IPV4_ADDRESSES = 6;
@@ -15,21 +23,21 @@ const SCTP_CHECKSUM_OFFSET = 8;
 function sctpStatus(frame: FrameBytes, from: number, to: number): number {
   const at = (from + SCTP_CHECKSUM_OFFSET) >>> 1;
   const field = (frame.halves[at] as number) + (frame.halves[at + 1] as number) * 0x1_0000;
-  return sctpChecksum(frame.bytes, from, to) === field ? RXD_STAT_L4CS : RXD_STAT_L4CS | RXD_ERR_TCPE;
+  return sctpChecksum(frame.bytes, from, to) === field ? L4CS : L4CS | TCPE;
 }
 
 /** `addressSum` is what the IP header gives to the pseudo header (RFC 9293, section 3.1; RFC 8200, section 8.1). */
 function layer4Status(frame: FrameBytes, headers: PacketHeaders, addressSum: number): number {
   const { l4Protocol, l4Offset, l4End } = headers;
-  if (l4Protocol === IpProtocol.sctp) return sctpStatus(frame, l4Offset, l4End);
-  let status = RXD_STAT_L4CS;
-  if (l4Protocol === IpProtocol.udp) {
+  if (l4Protocol === protocols.sctp) return sctpStatus(frame, l4Offset, l4End);
+  let status = L4CS;
+  if (l4Protocol === protocols.udp) {
     // A UDP sender may leave the checksum out (RFC 768); then there is nothing to report.
     if (frame.halves[(l4Offset + UDP_CHECKSUM_OFFSET) >>> 1] === 0) return 0;
-    status |= RXD_STAT_UDPCS;
+    status |= UDPCS;
   }
   const sum = addressSum + swap16(l4End - l4Offset) + swap16(l4Protocol) + sumBytes(frame, l4Offset, l4End);
-  return foldSum(sum) === ALL_ONES ? status : status | RXD_ERR_TCPE;
+  return foldSum(sum) === ALL_ONES ? status : status | TCPE;
 }
 
 /**
@@ -46,7 +54,7 @@ export function checksumStatus(frame: FrameBytes, headers: PacketHeaders): numbe
     const options =
       ipBytes > IPV4_ADDRESSES_END * 2 ? sumHalves(halves, ip + IPV4_ADDRESSES_END, ip + (ipBytes >>> 1)) : 0;
     const sum = sumHalves(halves, ip, ip + IPV4_ADDRESSES) + addressSum + options;
-    const status = foldSum(sum) === ALL_ONES ? RXD_STAT_IPCS : RXD_STAT_IPCS | RXD_ERR_IPE;
+    const status = foldSum(sum) === ALL_ONES ? IPCS : IPCS | IPE;
     return l4Protocol === 0 ? status : status | layer4Status(frame, headers, addressSum);
   }
   if (l4Protocol === 0) return 0;

@@ -17,6 +17,10 @@ import {
 } from "./registers.ts";
 import { Ring } from "./ring.ts";
 
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const { ok } = DmaStatus;
+const WORDS = DESCRIPTOR_WORDS;
+
 export class ReceiveQueue {
   readonly ring: Ring;
   /** Size of each posted buffer. */
@@ -49,7 +53,7 @@ export class ReceiveQueue {
     this.#dma = parts.dma;
     this.#bufferUnitBytes = parts.bufferUnitBytes;
     this.#fetchMax = Math.max(1, parts.prefetchDescriptors);
-    this.#fetched = new Uint32Array(this.#fetchMax * DESCRIPTOR_WORDS);
+    this.#fetched = new Uint32Array(this.#fetchMax * WORDS);
   }
 
   /** Reads the queue's registers again. What was fetched ahead is forgotten. */
@@ -85,16 +89,17 @@ export class ReceiveQueue {
   /** Address of the head's buffer, or -1 if its descriptor cannot be read. There must be an available descriptor. */
   bufferAddress(): number {
     if (this.#fetchedCount === 0 && !this.#fetch()) return -1;
-    const at = this.#fetchedFirst * DESCRIPTOR_WORDS;
+    const at = this.#fetchedFirst * WORDS;
     return addressFromHalves(this.#fetched[at] as number, this.#fetched[at + 1] as number);
   }
 
   #fetch(): boolean {
     const { ring } = this;
     const { head } = ring;
-    const count = Math.min(this.#fetchMax, ring.available, ring.descriptors - head);
-    const status = this.#dma.readWords(ring.address(head), this.#fetched, count * DESCRIPTOR_WORDS);
-    if (status !== DmaStatus.ok) return false;
+    let count = this.#fetchMax;
+    if (count > 1) count = Math.min(count, ring.available, ring.descriptors - head);
+    const status = this.#dma.readWords(ring.address(head), this.#fetched, count * WORDS);
+    if (status !== ok) return false;
     this.#fetchedFirst = 0;
     this.#fetchedCount = count;
     return true;
@@ -108,8 +113,8 @@ export class ReceiveQueue {
   writeBack(words: Uint32Array): DmaStatus {
     const { ring } = this;
     const { head } = ring;
-    const status = this.#dma.writeWords(ring.address(head), words, DESCRIPTOR_WORDS, this.#writeBackTag | head);
-    if (status !== DmaStatus.ok) return status;
+    const status = this.#dma.writeWords(ring.address(head), words, WORDS, this.#writeBackTag | head);
+    if (status !== ok) return status;
     ring.moveHead(ring.after(head));
     if (this.#fetchedCount > 0) {
       this.#fetchedFirst++;

@@ -2,11 +2,16 @@
 import { DmaStatus } from "../iommu/dma-port.ts";
 import { QueueDirection, type DatapathHooks } from "./datapath-ports.ts";
 import { DESCRIPTOR_WORDS, RXD_ERR_CE, RXD_STAT_DD, RXD_STAT_EOP } from "./descriptors.ts";
-import { FRAME_DESCRIPTOR, FRAME_LENGTH, FRAME_OFFSET, type PacketBuffer } from "./packet-buffer.ts";
+import type { PacketBuffer } from "./packet-buffer.ts";
 import { countDelivered, type ReceiveCounters } from "./receive-counters.ts";
 import type { ReceiveQueue } from "./receive-queue.ts";
 
-const DONE = RXD_STAT_DD | RXD_STAT_EOP;
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const { ok } = DmaStatus;
+const { receive } = QueueDirection;
+const DD = RXD_STAT_DD;
+
+const DONE = DD | RXD_STAT_EOP;
 
 /** What the next step does. */
 const Phase = { idle: 0, buffer: 1, writeBack: 2, cause: 3 } as const;
@@ -29,6 +34,7 @@ export interface ReceiveWriterParts {
 export class ReceiveWriter {
   readonly #registers: Uint32Array;
   readonly #buffer: PacketBuffer;
+  readonly #bytes: Uint8Array;
   readonly #counters: ReceiveCounters;
   readonly #hooks: Pick<DatapathHooks, "cause">;
   readonly #words = new Uint32Array(DESCRIPTOR_WORDS);
@@ -36,6 +42,8 @@ export class ReceiveWriter {
   /** The queue and the place of the frame under way; good while the phase is not idle. */
   #queue: ReceiveQueue;
   #offset = 0;
+  /** Bytes of it that are written back. */
+  #done = 0;
   #remaining = 0;
   /** Bytes in the head's buffer. */
   #piece = 0;
@@ -48,6 +56,7 @@ export class ReceiveWriter {
   constructor(parts: ReceiveWriterParts, queue: ReceiveQueue) {
     this.#registers = parts.registers;
     this.#buffer = parts.buffer;
+    this.#bytes = parts.buffer.frame.bytes;
     this.#counters = parts.counters;
     this.#hooks = parts.hooks;
     this.#queue = queue;
@@ -58,12 +67,12 @@ export class ReceiveWriter {
   }
 
   /** The first beat of the oldest frame of the packet buffer, for which the queue has descriptors enough. */
-  begin(queue: ReceiveQueue): void {
-    const { oldest, records } = this.#buffer;
+  begin(queue: ReceiveQueue, length: number): void {
     this.#queue = queue;
     this.#hasFrame = true;
-    this.#offset = records[oldest + FRAME_OFFSET] as number;
-    this.#remaining = records[oldest + FRAME_LENGTH] as number;
+    this.#offset = this.#buffer.offset;
+    this.#remaining = length;
+    this.#done = 0;
     this.#writeBuffer();
   }
 
@@ -90,11 +99,11 @@ export class ReceiveWriter {
       return;
     }
     const piece = this.#remaining < queue.bufferBytes ? this.#remaining : queue.bufferBytes;
-    const status = queue.writeBuffer(address, this.#buffer.frame.bytes, this.#offset, piece);
+    const status = queue.writeBuffer(address, this.#bytes, this.#offset + this.#done, piece);
     this.#phase = Phase.writeBack;
     this.#piece = piece;
     this.#error = 0;
-    if (status === DmaStatus.ok) return;
+    if (status === ok) return;
     this.#counters.bufferFaults++;
     this.#endWithError();
   }
@@ -111,13 +120,13 @@ export class ReceiveWriter {
     const queue = this.#queue;
     const isLast = this.#remaining === this.#piece;
     this.#describe(isLast);
-    if (queue.writeBack(this.#words) !== DmaStatus.ok) {
+    if (queue.writeBack(this.#words) !== ok) {
       this.#descriptorFault();
       return;
     }
     if (!isLast) {
       queue.frameInProgress = true;
-      this.#offset += this.#piece;
+      this.#done += this.#piece;
       this.#remaining -= this.#piece;
       this.#phase = Phase.buffer;
       return;
@@ -127,7 +136,7 @@ export class ReceiveWriter {
     this.#phase = Phase.cause;
     if (this.#error === 0) {
       this.#counters.delivered++;
-      countDelivered(this.#registers, this.#buffer);
+      countDelivered(this.#registers, this.#buffer.frame.words, this.#offset, this.#done + this.#piece);
     }
     this.#leaveFrame();
   }
@@ -142,19 +151,21 @@ export class ReceiveWriter {
       words[3] = this.#piece;
       return;
     }
-    const { records, oldest } = this.#buffer;
-    const said = oldest + FRAME_DESCRIPTOR;
-    words[0] = records[said] as number;
-    words[1] = records[said + 1] as number;
-    words[2] = isLast ? DONE | (records[said + 2] as number) : RXD_STAT_DD;
-    words[3] = isLast ? this.#piece | (records[said + 3] as number) : this.#piece;
+    this.#buffer.described(words);
+    if (isLast) {
+      words[2] = (words[2] as number) | DONE;
+      words[3] = (words[3] as number) | this.#piece;
+    } else {
+      words[2] = DD;
+      words[3] = this.#piece;
+    }
   }
 
   /** Raises the cause of a queue that has one pending. */
   cause(queue: ReceiveQueue): void {
     this.#phase = Phase.idle;
     queue.causePending = false;
-    this.#hooks.cause(queue.ring.queue, QueueDirection.receive);
+    this.#hooks.cause(queue.ring.queue, receive);
   }
 
   #descriptorFault(): void {

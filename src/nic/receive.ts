@@ -1,7 +1,7 @@
 // The receive unit: frames from the network into the packet buffer, and from there, beat by beat, into the guest.
 import type { DmaPort } from "../iommu/dma-port.ts";
 import type { DatapathHooks, ReceiveState, RingView } from "./datapath-ports.ts";
-import { FRAME_LENGTH, FRAME_QUEUE, PacketBuffer } from "./packet-buffer.ts";
+import { PacketBuffer } from "./packet-buffer.ts";
 import { newReceiveCounters, type ReceiveCounters } from "./receive-counters.ts";
 import { ReceiveIntake } from "./receive-intake.ts";
 import { ReceiveQueue } from "./receive-queue.ts";
@@ -46,6 +46,8 @@ export class ReceiveUnit {
   readonly #buffer: PacketBuffer;
   readonly #intake: ReceiveIntake;
   readonly #writer: ReceiveWriter;
+  /** The last step found nothing to do, and nothing has changed since. */
+  isIdle = false;
   #isStopped = false;
   /** Queues that owe something from before a restore or a mistake, one bit each: a cause, or the end of a frame. */
   #owing = 0;
@@ -79,6 +81,7 @@ export class ReceiveUnit {
 
   /** Takes a frame without FCS from the network; copies it. False if it was dropped at once. */
   frame(bytes: Uint8Array): boolean {
+    this.isIdle = false;
     return this.#intake.frame(bytes);
   }
 
@@ -99,12 +102,16 @@ export class ReceiveUnit {
 
   start(): void {
     this.#isStopped = false;
+    this.isIdle = false;
   }
 
   /** One beat: one buffer, one write-back or one cause. False when nothing can be done. */
   step(): boolean {
-    if (this.#writer.isIdle) return this.#begin();
-    this.#writer.step();
+    if (!this.#writer.isIdle) this.#writer.step();
+    else if (this.isIdle || !this.#begin()) {
+      this.isIdle = true;
+      return false;
+    }
     return true;
   }
 
@@ -113,11 +120,11 @@ export class ReceiveUnit {
     if (this.#owing !== 0 && this.#payOwed()) return true;
     const buffer = this.#buffer;
     while (buffer.count > 0) {
-      const record = buffer.oldest;
-      const queue = this.#queueAt(buffer.records[record + FRAME_QUEUE] as number);
-      const fate = this.#fate(queue, buffer.records[record + FRAME_LENGTH] as number);
+      const queue = this.#queueAt(buffer.queue);
+      const { length } = buffer;
+      const fate = this.#fate(queue, length);
       if (fate === Fate.deliver) {
-        this.#writer.begin(queue);
+        this.#writer.begin(queue, length);
         return true;
       }
       if (fate === Fate.hold) return false;
@@ -164,6 +171,7 @@ export class ReceiveUnit {
   /** The guest wrote VFRDT. */
   tailWritten(index: number): void {
     const queue = this.#queueAt(index);
+    this.isIdle = false;
     queue.ring.check();
     this.#abandonUnready(queue, index);
   }
@@ -172,6 +180,7 @@ export class ReceiveUnit {
   queueChanged(index: number): void {
     const queue = this.#queueAt(index);
     const wasEnabled = queue.ring.isEnabled;
+    this.isIdle = false;
     queue.decode();
     if (queue.ring.isEnabled !== wasEnabled) {
       // A queue starts with a head of 0 and nothing under way, and ends with nothing owed.
@@ -198,6 +207,7 @@ export class ReceiveUnit {
   /** After the registers took their reset values. Frames in the packet buffer are lost. */
   reset(): void {
     this.#writer.reset();
+    this.isIdle = false;
     this.#owing = 0;
     this.counters.queueNotReady += this.#buffer.count;
     this.#buffer.clear();

@@ -19,6 +19,8 @@ import { Ring, RING_DESCRIPTORS_MAX } from "./ring.ts";
 
 /** Descriptors read with one DMA read; ixgbevf posts 16 at a time, and a whole ring once. */
 const FETCH_MAX = 64;
+/** Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use. */
+const SLOT_WORDS = DESCRIPTOR_WORDS;
 
 /** Hears of every buffer that the device may write from now on, and of every one it will not write any more. */
 export interface BufferListener {
@@ -165,28 +167,41 @@ export class RingShadow {
     while (slots.tail !== tail) {
       const first = slots.tail;
       const count = Math.min(FETCH_MAX, (tail > first ? tail : ring.descriptors) - first);
-      const status = this.#options.dma.readWords(ring.address(first), this.#fetched, count * DESCRIPTOR_WORDS);
-      for (let i = 0; i < count; i++) {
-        if (status === DmaStatus.ok) this.#replace(slots, first + i, i);
-        else this.#release(slots, first + i);
-      }
+      const status = this.#options.dma.readWords(ring.address(first), this.#fetched, count * SLOT_WORDS);
+      if (status === DmaStatus.ok) this.#replace(slots, first, count);
+      else for (let i = 0; i < count; i++) this.#release(slots, first + i);
       slots.tail = first + count === ring.descriptors ? 0 : first + count;
     }
   }
 
-  /** The new buffer is posted before the old one is released, so that a page they share is mapped all along. */
-  #replace(slots: Slots, slot: number, place: number): void {
-    const { listener } = this.#options;
-    const wasPosted = slots.isPosted[slot] === 1;
-    const before = bufferAddress(slots.words, slot);
-    for (let i = 0; i < DESCRIPTOR_WORDS; i++) {
-      slots.words[slot * DESCRIPTOR_WORDS + i] = this.#fetched[place * DESCRIPTOR_WORDS + i] as number;
+  /** Takes in what was fetched for `count` slots from `first` on. */
+  #replace(slots: Slots, first: number, count: number): void {
+    const { words, isPosted } = slots;
+    const fetched = this.#fetched;
+    for (let i = 0; i < count; i++) {
+      const slot = first + i;
+      const from = i * SLOT_WORDS;
+      const at = slot * SLOT_WORDS;
+      const low = fetched[from] as number;
+      const high = fetched[from + 1] as number;
+      words[at + 2] = fetched[from + 2] as number;
+      words[at + 3] = fetched[from + 3] as number;
+      if (isPosted[slot] === 1 && words[at] === low && words[at + 1] === high) continue;
+      this.#exchange(slots, slot, low, high);
     }
-    const now = bufferAddress(slots.words, slot);
-    slots.isPosted[slot] = 1;
-    if (listener === undefined || (wasPosted && now === before)) return;
-    listener.posted(now, slots.bufferBytes);
-    if (wasPosted) listener.released(before, slots.bufferBytes);
+  }
+
+  /** The new buffer is posted before the old one is released, so that a page they share is mapped all along. */
+  #exchange(slots: Slots, slot: number, low: number, high: number): void {
+    const { listener } = this.#options;
+    const { words, isPosted, bufferBytes } = slots;
+    const wasPosted = isPosted[slot] === 1;
+    const before = bufferAddress(words, slot);
+    words[slot * SLOT_WORDS] = low;
+    words[slot * SLOT_WORDS + 1] = high;
+    isPosted[slot] = 1;
+    listener?.posted(bufferAddress(words, slot), bufferBytes);
+    if (wasPosted) listener?.released(before, bufferBytes);
   }
 
   #release(slots: Slots, slot: number): void {
@@ -204,7 +219,7 @@ export class RingShadow {
   postedWords(queue: number, slot: number, target: Uint32Array): boolean {
     const slots = this.#slotsOf(queue);
     if (slots.isPosted[slot] !== 1) return false;
-    for (let i = 0; i < DESCRIPTOR_WORDS; i++) target[i] = slots.words[slot * DESCRIPTOR_WORDS + i] as number;
+    for (let i = 0; i < DESCRIPTOR_WORDS; i++) target[i] = slots.words[slot * SLOT_WORDS + i] as number;
     return true;
   }
 
@@ -243,6 +258,6 @@ export class RingShadow {
 }
 
 function bufferAddress(words: Uint32Array, slot: number): number {
-  const at = slot * DESCRIPTOR_WORDS;
+  const at = slot * SLOT_WORDS;
   return addressFromHalves(words[at] as number, words[at + 1] as number);
 }

@@ -74,7 +74,8 @@ export class Ring {
     const isLength = descriptors % RING_DESCRIPTORS_MULTIPLE === 0 && descriptors <= RING_DESCRIPTORS_MAX;
     const base = addressFromHalves(registers[this.#baseLow] as number, registers[this.#baseHigh] as number);
     this.base = base - (base % RING_ALIGNMENT_BYTES);
-    this.descriptors = isLength ? descriptors : 0;
+    // An integer in the eyes of the compiler, too: as a quotient it would make every index computed with it a double.
+    this.descriptors = isLength ? descriptors | 0 : 0;
     this.isEnabled = ((registers[this.#control] as number) & this.#enableBit) !== 0;
     this.#fault = fault;
     this.check();

@@ -26,13 +26,18 @@ export const FilterVerdict = {
 } as const;
 export type FilterVerdict = (typeof FilterVerdict)[keyof typeof FilterVerdict];
 
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const verdicts = FilterVerdict;
+const modes = CastMode;
+const MAC = MAC_BYTES;
+
 /**
  * Filters of one VF: its MAC address and MACVLANs, multicast by hash, VLAN membership (82599 datasheet, section 7.10;
  * VMOLR bits as ixgbe sets them). Broadcasts are always accepted, untagged frames too; VLAN 0 is a member from the
  * start.
  */
 export class SwitchFilter {
-  castMode: CastMode = CastMode.none;
+  castMode: CastMode = modes.none;
   /** Anti-spoofing: frames the VF sends must carry its own address and one of its VLANs. */
   spoofCheck = true;
   /** Unicast addresses, the VF's own first, split in 16 and 32 bits for comparing without a loop over bytes. */
@@ -90,7 +95,7 @@ export class SwitchFilter {
 
   /** Back to what a VF has after a reset: no address, VLAN 0 only, broadcasts only. */
   reset(): void {
-    this.castMode = CastMode.none;
+    this.castMode = modes.none;
     this.setAddress(undefined);
     this.clearMacVlans();
     this.setHashes([]);
@@ -101,16 +106,16 @@ export class SwitchFilter {
   }
 
   verdict(frame: Uint8Array): FilterVerdict {
-    if (frame.length < ETHERNET_HEADER_BYTES) return FilterVerdict.runt;
-    if (!this.#acceptsAddress(frame)) return FilterVerdict.otherAddress;
-    return this.#isInVlan(frame) ? FilterVerdict.accepted : FilterVerdict.otherVlan;
+    if (frame.length < ETHERNET_HEADER_BYTES) return verdicts.runt;
+    if (!this.#acceptsAddress(frame)) return verdicts.otherAddress;
+    return this.#isInVlan(frame) ? verdicts.accepted : verdicts.otherVlan;
   }
 
   /** Whether the VF may send the frame. */
   maySend(frame: Uint8Array): boolean {
     if (!this.spoofCheck) return true;
-    const high = half(frame, MAC_BYTES);
-    const low = word(frame, MAC_BYTES + 2);
+    const high = half(frame, MAC);
+    const low = word(frame, MAC + 2);
     return this.#hasAddress && high === this.#high[0] && low === this.#low[0] && this.#isInVlan(frame);
   }
 
@@ -133,10 +138,10 @@ export class SwitchFilter {
   #acceptsAddress(frame: Uint8Array): boolean {
     const high = half(frame, 0);
     const low = word(frame, 2);
-    if ((high & 0x0100) === 0) return this.castMode === CastMode.promiscuous || this.#isOurs(high, low);
+    if ((high & 0x0100) === 0) return this.castMode === modes.promiscuous || this.#isOurs(high, low);
     if (high === 0xffff && low === 0xffff_ffff) return true;
-    if (this.castMode >= CastMode.allMulticast) return true;
-    return this.castMode === CastMode.multicast && hasBit(this.#hashes, multicastHash(low));
+    if (this.castMode >= modes.allMulticast) return true;
+    return this.castMode === modes.multicast && hasBit(this.#hashes, multicastHash(low));
   }
 
   #isOurs(high: number, low: number): boolean {
@@ -147,7 +152,7 @@ export class SwitchFilter {
   }
 
   #isInVlan(frame: Uint8Array): boolean {
-    if (half(frame, 2 * MAC_BYTES) !== VLAN_ETHERTYPE) return true;
+    if (half(frame, 2 * MAC) !== VLAN_ETHERTYPE) return true;
     return frame.length >= TAGGED_HEADER_BYTES && hasBit(this.#vlans, half(frame, ETHERNET_HEADER_BYTES) & 0xfff);
   }
 

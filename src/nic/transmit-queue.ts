@@ -26,17 +26,29 @@ import {
 import { Ring, RING_DESCRIPTORS_MAX } from "./ring.ts";
 import { TransmitContext } from "./transmit-context.ts";
 
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const { ok } = DmaStatus;
+const WORDS = DESCRIPTOR_WORDS;
+const DEXT = TXD_CMD_DEXT;
+const DTYP = TXD_DTYP_MASK;
+const DTYP_CONTEXT = TXD_DTYP_CONTEXT;
+const EOP = TXD_CMD_EOP;
+const DD = TXD_STAT_DD;
+const IDX_SHIFT = TXD_IDX_SHIFT;
+const IDX_MASK = TXD_IDX_MASK;
+
 /** Descriptors read with one DMA read; the 82599 holds 40 a queue. */
 const FETCH_MAX = 32;
 
 /** What a descriptor is, by its DEXT and DTYP. */
 function isContext(command: number): boolean {
-  return (command & TXD_CMD_DEXT) !== 0 && (command & TXD_DTYP_MASK) === TXD_DTYP_CONTEXT;
+  return (command & DEXT) !== 0 && (command & DTYP) === DTYP_CONTEXT;
 }
 
 /** What the search for a frame found at the head. */
 export const Found = { nothing: 0, frame: 1, fault: 2 } as const;
 export type Found = (typeof Found)[keyof typeof Found];
+const found = Found;
 
 export class TransmitQueue {
   readonly ring: Ring;
@@ -54,7 +66,7 @@ export class TransmitQueue {
    * Descriptors fetched from the ring: `#fetchedCount` of them from index `#fetchedFirst`. They are never the whole ring,
    * so before the device comes to one of them again it has fetched another, and these are gone.
    */
-  readonly fetched = new Uint32Array(FETCH_MAX * DESCRIPTOR_WORDS);
+  readonly fetched = new Uint32Array(FETCH_MAX * WORDS);
   #fetchedFirst = 0;
   #fetchedCount = 0;
   /** Descriptors from the head on that are known to hold no end of packet. */
@@ -68,7 +80,7 @@ export class TransmitQueue {
   #consumed = 0;
   /** After a restore: where the owed descriptors begin; -1 when `#owed` knows. */
   #owedFrom = -1;
-  readonly #words = new Uint32Array(DESCRIPTOR_WORDS);
+  readonly #words = new Uint32Array(WORDS);
 
   #threshold = 0;
   #writeBackTag = 0;
@@ -109,12 +121,12 @@ export class TransmitQueue {
   /** Place of a descriptor's words in `fetched`, or -1 if it cannot be read. The index lies before the tail. */
   fetch(index: number): number {
     const place = index - this.#fetchedFirst;
-    if (place >= 0 && place < this.#fetchedCount) return place * DESCRIPTOR_WORDS;
+    if (place >= 0 && place < this.#fetchedCount) return place * WORDS;
     const { ring } = this;
     const end = ring.tail > index ? ring.tail : ring.descriptors;
     const count = Math.min(FETCH_MAX, end - index);
     this.#fetchedCount = 0;
-    if (this.#dma.readWords(ring.address(index), this.fetched, count * DESCRIPTOR_WORDS) !== DmaStatus.ok) return -1;
+    if (this.#dma.readWords(ring.address(index), this.fetched, count * WORDS) !== ok) return -1;
     this.#fetchedFirst = index;
     this.#fetchedCount = count;
     return 0;
@@ -130,7 +142,7 @@ export class TransmitQueue {
     let { available } = ring;
     while (this.#searched === 0 && available > 0) {
       const at = this.fetch(ring.head);
-      if (at < 0) return Found.fault;
+      if (at < 0) return found.fault;
       if (!isContext(this.fetched[at + 2] as number)) break;
       this.#take(at);
       ring.moveHead(ring.after(ring.head));
@@ -140,19 +152,19 @@ export class TransmitQueue {
     for (; this.#searched < available; this.#searched++) {
       const index = (ring.head + this.#searched) % ring.descriptors;
       const at = this.fetch(index);
-      if (at < 0) return Found.fault;
+      if (at < 0) return found.fault;
       const command = this.fetched[at + 2] as number;
-      if (isContext(command) || (command & TXD_CMD_EOP) === 0) continue;
+      if (isContext(command) || (command & EOP) === 0) continue;
       this.frameDescriptors = this.#searched + 1;
-      return Found.frame;
+      return found.frame;
     }
-    return Found.nothing;
+    return found.nothing;
   }
 
   #take(at: number): void {
     const words = this.fetched;
     const mssL4lenIdx = words[at + 3] as number;
-    const slot = (mssL4lenIdx >>> TXD_IDX_SHIFT) & TXD_IDX_MASK;
+    const slot = (mssL4lenIdx >>> IDX_SHIFT) & IDX_MASK;
     (this.contexts[slot] as TransmitContext).set(words[at] as number, words[at + 2] as number, mssL4lenIdx);
   }
 
@@ -184,13 +196,16 @@ export class TransmitQueue {
    */
   report(): DmaStatus {
     if (this.#owedFrom >= 0 && !this.#searchOwed()) return DmaStatus.unmapped;
-    if (this.#owedFirst === this.#owedEnd) return DmaStatus.ok;
+    if (this.#owedFirst === this.#owedEnd) return ok;
     if (this.#headAddress >= 0) return this.#reportHead();
     const index = this.#owed[this.#owedFirst] as number;
-    this.#words.fill(0);
-    this.#words[3] = TXD_STAT_DD;
+    const words = this.#words;
+    words[0] = 0;
+    words[1] = 0;
+    words[2] = 0;
+    words[3] = DD;
     const address = this.ring.address(index);
-    const status = this.#dma.writeWords(address, this.#words, DESCRIPTOR_WORDS, this.#writeBackTag | index);
+    const status = this.#dma.writeWords(address, this.#words, WORDS, this.#writeBackTag | index);
     this.#owedFirst++;
     if (this.#owedFirst === this.#owedEnd) this.forgetOwed();
     return status;
@@ -208,7 +223,7 @@ export class TransmitQueue {
     const { ring } = this;
     for (let index = this.#owedFrom; index !== ring.head; index = ring.after(index)) {
       const address = ring.address(index);
-      if (this.#dma.readWords(address, this.#words, DESCRIPTOR_WORDS) !== DmaStatus.ok) return false;
+      if (this.#dma.readWords(address, this.#words, WORDS) !== ok) return false;
       const command = this.#words[2] as number;
       if ((command & TXD_CMD_RS) !== 0 && !isContext(command)) this.owe(index);
     }

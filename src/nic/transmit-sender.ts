@@ -24,6 +24,21 @@ import { insertChecksums } from "./transmit-checksums.ts";
 import type { TransmitContext } from "./transmit-context.ts";
 import type { TransmitQueue } from "./transmit-queue.ts";
 
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const { ok } = DmaStatus;
+const DEXT = TXD_CMD_DEXT;
+const DTYP = TXD_DTYP_MASK;
+const DTYP_DATA = TXD_DTYP_DATA;
+const LENGTH = TXD_LENGTH_MASK;
+const RS = TXD_CMD_RS;
+const TSE = TXD_CMD_TSE;
+const VLE = TXD_CMD_VLE;
+const IDX_SHIFT = TXD_IDX_SHIFT;
+const IDX_MASK = TXD_IDX_MASK;
+const POPTS = TXD_POPTS_IXSM | TXD_POPTS_TXSM;
+const HEADER = ETHERNET_HEADER_BYTES;
+const FCS = FCS_BYTES;
+
 /** A frame to be segmented: PAYLEN has 18 bits, and the headers that a context can describe come on top. */
 const LARGE_FRAME_BYTES_MAX = 0x3_ffff + 1024;
 const FRAME_BYTES_MAX = FRAME_BYTES_MAX_WITH_FCS - FCS_BYTES;
@@ -107,9 +122,9 @@ export class TransmitSender {
         this.#command = command;
         this.#options = queue.fetched[at + 3] as number;
       }
-      if ((command & TXD_CMD_DEXT) === 0 || (command & TXD_DTYP_MASK) !== TXD_DTYP_DATA) this.#isMalformed = true;
-      else this.#append(queue.fetched[at] as number, queue.fetched[at + 1] as number, command & TXD_LENGTH_MASK);
-      if ((command & TXD_CMD_RS) !== 0) queue.owe(index);
+      if ((command & DEXT) === 0 || (command & DTYP) !== DTYP_DATA) this.#isMalformed = true;
+      else this.#append(queue.fetched[at] as number, queue.fetched[at + 1] as number, command & LENGTH);
+      if ((command & RS) !== 0) queue.owe(index);
     }
     return true;
   }
@@ -120,28 +135,28 @@ export class TransmitSender {
     const address = addressFromHalves(addressLow, addressHigh);
     const { frame, start } = this.#whole;
     const status = this.#dma.readBytes(address, frame.bytes, start + this.#length, length);
-    if (status === DmaStatus.ok) this.#length += length;
+    if (status === ok) this.#length += length;
     else this.#hasFault = true;
   }
 
   #offload(queue: TransmitQueue): void {
     const command = this.#command;
     const options = this.#options;
-    const context = queue.contexts[(options >>> TXD_IDX_SHIFT) & TXD_IDX_MASK] as TransmitContext;
-    const needsContext = (command & (TXD_CMD_TSE | TXD_CMD_VLE)) | (options & (TXD_POPTS_IXSM | TXD_POPTS_TXSM));
+    const context = queue.contexts[(options >>> IDX_SHIFT) & IDX_MASK] as TransmitContext;
+    const needsContext = (command & (TSE | VLE)) | (options & POPTS);
     if (needsContext !== 0 && !context.valid) {
       this.#counters.withoutContext++;
       return;
     }
-    const tag = (command & TXD_CMD_VLE) !== 0 ? context.vlanTag : -1;
-    if ((command & TXD_CMD_TSE) !== 0) this.#sendSegments(context, tag);
+    const tag = (command & VLE) !== 0 ? context.vlanTag : -1;
+    if ((command & TSE) !== 0) this.#sendSegments(context, tag);
     else this.#sendWhole(context, tag);
   }
 
   #sendWhole(context: TransmitContext, tag: number): void {
     const length = this.#length;
     const { frame, start } = this.#whole;
-    const isFrame = length >= ETHERNET_HEADER_BYTES && length <= FRAME_BYTES_MAX;
+    const isFrame = length >= HEADER && length <= FRAME_BYTES_MAX;
     if (!isFrame || !insertChecksums(frame, start, length, context, this.#options)) this.#counters.malformed++;
     else this.#emit(this.#whole, length, tag);
   }
@@ -159,7 +174,7 @@ export class TransmitSender {
   #emit(outgoing: OutgoingFrame, length: number, tag: number): void {
     const frame = tag < 0 ? outgoing.plain(length) : outgoing.tagged(length, tag);
     this.#counters.sent++;
-    countGoodFrame(this.#registers, goodFrames, frame.length + FCS_BYTES);
+    countGoodFrame(this.#registers, goodFrames, frame.length + FCS);
     this.#hooks.transmit(frame);
   }
 }

@@ -4,6 +4,11 @@ import { QueueDirection, type DatapathHooks, type RingView, type TransmitState }
 import { Found, TransmitQueue } from "./transmit-queue.ts";
 import { TransmitSender, type TransmitCounters } from "./transmit-sender.ts";
 
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const { ok } = DmaStatus;
+const { frame, fault } = Found;
+const { transmit } = QueueDirection;
+
 export interface TransmitOptions {
   readonly registers: Uint32Array;
   readonly dma: DmaPort;
@@ -37,6 +42,8 @@ export class TransmitUnit {
   readonly #queues: readonly TransmitQueue[];
   readonly #sender: TransmitSender;
   #isStopped = false;
+  /** The last step found nothing to do, and nothing has changed since. */
+  isIdle = false;
   #nextQueue = 0;
   #phase: Phase = Phase.idle;
   /** The queue that is being reported on; good while the phase is not idle. */
@@ -70,6 +77,7 @@ export class TransmitUnit {
 
   start(): void {
     this.#isStopped = false;
+    this.isIdle = false;
   }
 
   /** One frame sent, one completion written or one cause. False when nothing can be done. */
@@ -89,10 +97,14 @@ export class TransmitUnit {
   }
 
   #next(): boolean {
-    for (let turn = 0; turn < this.#queues.length; turn++) {
-      const index = (this.#nextQueue + turn) % this.#queues.length;
+    if (this.isIdle) return false;
+    const count = this.#queues.length;
+    let index = this.#nextQueue;
+    for (let turn = 0; turn < count; turn++) {
       if (this.#serve(this.#queueAt(index), index)) return true;
+      index = index + 1 === count ? 0 : index + 1;
     }
+    this.isIdle = true;
     return false;
   }
 
@@ -104,12 +116,12 @@ export class TransmitUnit {
     if (!queue.ring.isReady) return false;
     if (!queue.isReportDue && !this.#isStopped) {
       const found = queue.find();
-      if (found === Found.fault) {
+      if (found === fault) {
         this.#descriptorFault(queue);
         return true;
       }
-      if (found === Found.frame) {
-        this.#nextQueue = (index + 1) % this.#queues.length;
+      if (found === frame) {
+        this.#nextQueue = index + 1 === this.#queues.length ? 0 : index + 1;
         if (!this.#sender.send(queue)) this.#descriptorFault(queue);
         return true;
       }
@@ -123,7 +135,7 @@ export class TransmitUnit {
 
   #report(): void {
     const queue = this.#queue;
-    if (queue.report() !== DmaStatus.ok) {
+    if (queue.report() !== ok) {
       this.#descriptorFault(queue);
       return;
     }
@@ -134,7 +146,7 @@ export class TransmitUnit {
   #cause(queue: TransmitQueue): void {
     this.#phase = Phase.idle;
     queue.causePending = false;
-    this.#hooks.cause(queue.ring.queue, QueueDirection.transmit);
+    this.#hooks.cause(queue.ring.queue, transmit);
   }
 
   #descriptorFault(queue: TransmitQueue): void {
@@ -146,6 +158,7 @@ export class TransmitUnit {
   /** The guest wrote VFTDT. */
   tailWritten(index: number): void {
     const queue = this.#queueAt(index);
+    this.isIdle = false;
     queue.ring.check();
     this.#abandonUnready(queue);
   }
@@ -154,6 +167,7 @@ export class TransmitUnit {
   queueChanged(index: number): void {
     const queue = this.#queueAt(index);
     const wasEnabled = queue.ring.isEnabled;
+    this.isIdle = false;
     queue.decode();
     if (queue.ring.isEnabled !== wasEnabled) {
       // A queue starts with a head of 0 and nothing under way; what a disabled one still owed is not written any more.
@@ -166,6 +180,7 @@ export class TransmitUnit {
   /** The guest set VFTXDCTL.SWFLSH: completions that wait for WTHRESH go out before the next frame. */
   flush(queue: number): void {
     this.#queueAt(queue).flushDue = true;
+    this.isIdle = false;
   }
 
   #abandonUnready(queue: TransmitQueue): void {
@@ -177,6 +192,7 @@ export class TransmitUnit {
   /** After the registers took their reset values. */
   reset(): void {
     this.#phase = Phase.idle;
+    this.isIdle = false;
     this.#nextQueue = 0;
     for (const queue of this.#queues) queue.clear();
   }

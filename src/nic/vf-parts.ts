@@ -20,6 +20,9 @@ import { QUEUE_PAIRS_MAX, REGISTER_BAR_BYTES, VECTORS_MAX, VFTDWBAH, VFTDWBAL } 
 import { TransmitUnit } from "./transmit.ts";
 import { WirePort } from "./wire-port.ts";
 
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const RECEIVE = QueueDirection.receive;
+
 /** What the datapath may be told beyond its registers. */
 export type DatapathTuning = Pick<ReceiveOptions, "packetBufferBytes" | "prefetchDescriptors" | "bufferUnitBytes">;
 
@@ -89,13 +92,13 @@ export function makeVfParts(options: Vf82599Options, hooks: VfHooks): VfParts {
   const registers = makeRegisters();
   const endpoint = makeEndpoint(options.messages, hooks, () => parts);
   const interrupts = new InterruptUnit({ registers, clock, sink: endpoint.msix });
-  interrupts.onDeadline = () => parts.beats.wake();
+  interrupts.onDeadline = () => parts.beats.deadlineSet();
   // The PF fills in the RSS registers, which the receive unit reads when it is made.
   const pf = makePf(options, { registers, queuePairs }, () => parts);
   const wire = new WirePort({ registers, pf, uplink: options.uplink });
   const datapathHooks = {
     cause: (queue: number, direction: QueueDirection): void => {
-      if (direction === QueueDirection.receive) interrupts.receiveCause(queue);
+      if (direction === RECEIVE) interrupts.receiveCause(queue);
       else interrupts.transmitCause(queue);
     },
     transmit: (frame: Uint8Array): void => wire.send(frame),
@@ -151,7 +154,7 @@ function makePf(
     onRecordChanged: () => {
       parts().receive.frameBytesMax = parts().pf.frameLimitBytes;
     },
-    onDeadline: () => parts().beats.wake(),
+    onDeadline: () => parts().beats.deadlineSet(),
   });
 }
 

@@ -4,6 +4,11 @@ import type { FrameSink } from "./ports.ts";
 import { VFLINKS, VFLINKS_UP } from "./registers.ts";
 import { FilterVerdict } from "./switch-filter.ts";
 
+// Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
+const { accepted } = FilterVerdict;
+const LINKS = VFLINKS >>> 2;
+const UP = VFLINKS_UP;
+
 /** Frames from the wire that never reached a receive queue. */
 export interface ReceiveDrops {
   /** The VF was stopped. */
@@ -51,7 +56,7 @@ export class WirePort {
     else if (!this.#pf.receiveEnabled) drops.receiveDisabled++;
     else {
       const verdict = this.#pf.filter.verdict(frame);
-      if (verdict === FilterVerdict.accepted) return true;
+      if (verdict === accepted) return true;
       if (verdict === FilterVerdict.runt) drops.runt++;
       else if (verdict === FilterVerdict.otherVlan) drops.otherVlan++;
       else drops.otherAddress++;
@@ -67,6 +72,6 @@ export class WirePort {
   }
 
   #isLinkUp(): boolean {
-    return ((this.#registers[VFLINKS >>> 2] as number) & VFLINKS_UP) !== 0;
+    return ((this.#registers[LINKS] as number) & UP) !== 0;
   }
 }

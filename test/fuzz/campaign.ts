@@ -3,7 +3,7 @@
 // The work is done in a worker thread and the main thread watches it, so that an endless loop is noticed as well.
 import { parseArgs } from "node:util";
 import { Worker, isMainThread, workerData } from "node:worker_threads";
-import { fuzzConsumer, type FuzzConsumer } from "./fuzz-consumer.ts";
+import { fuzzConsumer, type FuzzConsumer, type MemoryBounds } from "./fuzz-consumer.ts";
 
 export interface FuzzTarget {
   readonly make: () => FuzzConsumer;
@@ -19,6 +19,7 @@ export interface Campaign<Name extends string> {
   /** The targets with valid streams that depend on the seed. */
   readonly targets: (seed: number) => Promise<Record<Name, FuzzTarget>>;
   readonly heldBytesMax?: (pushedBytes: number) => number;
+  readonly memory?: MemoryBounds;
 }
 
 interface Work {
@@ -47,6 +48,7 @@ async function work<Name extends string>(campaign: Campaign<Name>, given: Work):
       firstInput,
       inputs: Math.ceil(inputs * (targets.length === 1 ? 1 : target.share)),
       ...(campaign.heldBytesMax === undefined ? {} : { heldBytesMax: campaign.heldBytesMax }),
+      ...(campaign.memory === undefined ? {} : { memory: campaign.memory }),
       onInput: (input) => void Atomics.store(progress, 0, input),
     }).catch((thrown: unknown) => {
       console.error(
@@ -56,9 +58,13 @@ async function work<Name extends string>(campaign: Campaign<Name>, given: Work):
     });
     const seconds = (performance.now() - startMs) / 1000;
     const rate = Math.round(report.inputs / seconds);
+    const { memory } = report;
+    const { bufferBytes, heapBytes } = memory?.takenMax ?? {};
+    const taken =
+      memory && `at most ${bufferBytes} bytes of buffers and ${heapBytes} of heap, ${memory.keptBytes} kept`;
     console.log(
       `${name}: ${report.inputs} inputs, ${(report.bytes / 1e6).toFixed(0)} MB, ${rate} inputs/s, ` +
-        `at most ${report.heldBytesMax} bytes held`,
+        (taken ?? `at most ${report.heldBytesMax} bytes held`),
     );
     const tally = [...report.outcomes].toSorted((a, b) => b[1] - a[1]);
     for (const [outcome, count] of tally) console.log(`  ${String(count).padStart(8)}  ${outcome}`);

@@ -14,7 +14,7 @@ import { queryOutcome } from "../../src/migration/outcome-query.ts";
 import { strategies } from "../../src/strategy/strategies.ts";
 import { Scene } from "../engine/move.ts";
 import type { FuzzTarget } from "./campaign.ts";
-import type { FuzzConsumer } from "./fuzz-consumer.ts";
+import type { FuzzConsumer, MemoryBounds } from "./fuzz-consumer.ts";
 import { FrameBoundaries } from "./frame-boundaries.ts";
 import { framesOf, resealHeader, resealPayload } from "./mutate.ts";
 import { PushedTransport, recordingTransport } from "./transports.ts";
@@ -164,3 +164,14 @@ export async function destinationTargets(seed: number): Promise<{ destination: F
   });
   return { destination: { make: () => new DestinationConsumer(), streams: [...honest, ...lies], share: 1 } };
 }
+
+/**
+ * A destination whose guest is as small as this one takes some 530 KB of buffers for its machine and its VF, whatever
+ * comes, and for the rest and 200 steps of both some 5 MB of heap, nearly all of it garbage; twice that while no code
+ * is compiled yet. Of all of them nothing is left but compiled code. What is only announced would take more: a part
+ * of a state may be 1 MiB (statePartBytesMax), a number in it 2^32 - 1.
+ */
+export const destinationMemory: MemoryBounds = {
+  takenMax: (pushedBytes) => ({ bufferBytes: (768 << 10) + 8 * pushedBytes, heapBytes: (16 << 20) + 32 * pushedBytes }),
+  keptBytesMax: 4 << 20,
+};

@@ -1,9 +1,10 @@
-// Fuzzes a whole destination: `node test/fuzz/destination.ts [--inputs 100000] [--seed N] [--first INPUT]`.
+// Fuzzes a whole destination and bounds its memory: `node test/fuzz/destination.ts [--inputs 100000] [--seed N] [--first INPUT]`.
 import { runCampaign } from "./campaign.ts";
-import { destinationTargets } from "./destination-consumer.ts";
+import { destinationMemory, destinationTargets } from "./destination-consumer.ts";
 
 await runCampaign({
   script: import.meta.url,
   targetNames: ["destination"],
   targets: destinationTargets,
+  memory: destinationMemory,
 });

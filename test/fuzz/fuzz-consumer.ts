@@ -1,10 +1,12 @@
 // Fuzzing of anything that consumes a stream of bytes: whatever comes, it takes it or fails with a typed error.
 //
-// Verified for each input: nothing but an OperationError is thrown, every step ends in time, and no more is held than
-// the bound allows. Not verified: that a mutated stream is refused (many mutations are harmless), and endless loops
-// that never yield; those a watchdog outside must notice (wire.ts).
+// Verified for each input: nothing but an OperationError is thrown, every step ends in time, and no more is held, nor more
+// memory taken at the end of any step, than the bounds allow. Verified of all inputs together: what they took is given
+// back. Not verified: that a mutated stream is refused (many mutations are harmless), and endless loops that never
+// yield; those a watchdog outside must notice (campaign.ts).
 import { OperationError } from "../../src/base/errors.ts";
 import { SeededRandom } from "../../src/base/random.ts";
+import { liveBytes, MemoryWatch, type Memory } from "./memory-watch.ts";
 import { mutate } from "./mutate.ts";
 
 export interface FuzzConsumer {
@@ -16,6 +18,13 @@ export interface FuzzConsumer {
   readonly heldBytes?: number;
 }
 
+export interface MemoryBounds {
+  /** Most memory that one input may take: the consumer and all it makes, once so many bytes were pushed. */
+  readonly takenMax: (pushedBytes: number) => Memory;
+  /** Most that may be left of all inputs, beyond what the first of them left. */
+  readonly keptBytesMax: number;
+}
+
 export interface FuzzOptions {
   readonly seed: number;
   readonly inputs: number;
@@ -23,6 +32,7 @@ export interface FuzzOptions {
   readonly firstInput?: number;
   /** Most bytes a consumer may hold after so many were pushed. */
   readonly heldBytesMax?: (pushedBytes: number) => number;
+  readonly memory?: MemoryBounds;
   /** Most time one push or end may take. */
   readonly stepMsMax?: number;
   readonly onInput?: (input: number) => void;
@@ -34,6 +44,8 @@ export interface FuzzReport {
   /** How often each error code came, and `taken` for streams without an error. */
   readonly outcomes: ReadonlyMap<string, number>;
   readonly heldBytesMax: number;
+  /** Only where there are bounds for it. */
+  readonly memory?: { readonly takenMax: Memory; readonly keptBytes: number };
 }
 
 /** What a consumer did wrong, with all it takes to play it again. */
@@ -44,6 +56,11 @@ export class FuzzFailure extends Error {
 const chunkBytesChoices = [1, 7, 24, 25, 200, 1500, 65_536];
 const taken = "taken";
 
+/** Inputs after which what is kept begins to count: by then all code has run once and been compiled. */
+const INPUTS_TO_WARM_UP = 500;
+/** How often what is kept is looked at. */
+const INPUTS_BETWEEN_LOOKS = 5000;
+
 /** Feeds mutations of valid streams to fresh consumers. Throws a FuzzFailure at the first that breaks a promise. */
 export async function fuzzConsumer(
   makeConsumer: () => FuzzConsumer,
@@ -52,21 +69,53 @@ export async function fuzzConsumer(
 ): Promise<FuzzReport> {
   const outcomes = new Map<string, number>();
   const first = options.firstInput ?? 0;
+  const kept = options.memory && new KeptMemory(options.memory.keptBytesMax);
   let bytes = 0;
   let heldBytesMax = 0;
+  let takenMax: Memory = nothing;
   for (let input = first; input < first + options.inputs; input++) {
     options.onInput?.(input);
     const random = randomOf(options.seed, input);
     const mutated = mutate(random, validStreams);
-    const fed = await feed(makeConsumer(), mutated.bytes, random, options).catch((cause: unknown) => {
+    const fed = await feed(makeConsumer, mutated.bytes, random, options).catch((cause: unknown) => {
       const steps = mutated.steps.join(", ") || "nothing";
       throw new FuzzFailure(`seed ${options.seed} input ${input} (${steps}): ${String(cause)}`, { cause });
     });
     outcomes.set(fed.outcome, (outcomes.get(fed.outcome) ?? 0) + 1);
     heldBytesMax = Math.max(heldBytesMax, fed.heldBytesMax);
+    takenMax = larger(takenMax, fed.takenMax);
     bytes += mutated.bytes.length;
+    kept?.inputDone(input - first + 1);
   }
-  return { inputs: options.inputs, bytes, outcomes, heldBytesMax };
+  const memory = kept && { takenMax, keptBytes: kept.look() };
+  return { inputs: options.inputs, bytes, outcomes, heldBytesMax, ...(memory === undefined ? {} : { memory }) };
+}
+
+/** Watches that what all inputs leave behind does not add up. */
+class KeptMemory {
+  readonly #keptBytesMax: number;
+  #startBytes: number | undefined;
+  #inputs = 0;
+
+  constructor(keptBytesMax: number) {
+    this.#keptBytesMax = keptBytesMax;
+  }
+
+  inputDone(inputs: number): void {
+    this.#inputs = inputs;
+    if (inputs === INPUTS_TO_WARM_UP) this.#startBytes = liveBytes();
+    else if (inputs % INPUTS_BETWEEN_LOOKS === 0) this.look();
+  }
+
+  /** Bytes kept of all inputs after the first ones. Throws a FuzzFailure if they are too many. */
+  look(): number {
+    if (this.#startBytes === undefined) return 0;
+    const bytes = liveBytes() - this.#startBytes;
+    if (bytes <= this.#keptBytesMax) return bytes;
+    throw new FuzzFailure(
+      `${bytes} bytes are kept after ${this.#inputs} inputs, where ${this.#keptBytesMax} are allowed`,
+    );
+  }
 }
 
 /** The choices of one input. Neighbouring seeds give neighbouring first numbers, so the first is thrown away. */
@@ -76,16 +125,27 @@ function randomOf(seed: number, input: number): SeededRandom {
   return random;
 }
 
+interface Fed {
+  readonly outcome: string;
+  readonly heldBytesMax: number;
+  readonly takenMax: Memory;
+}
+
 async function feed(
-  consumer: FuzzConsumer,
+  makeConsumer: () => FuzzConsumer,
   bytes: Uint8Array,
   random: SeededRandom,
   options: FuzzOptions,
-): Promise<{ outcome: string; heldBytesMax: number }> {
+): Promise<Fed> {
   // Long streams byte by byte would cost much and say little.
   const choices = chunkBytesChoices.filter((choice) => bytes.length / choice < 500);
   const chunkBytesMax = choices[random.below(choices.length)] ?? bytes.length;
-  let heldBytesMax = 0;
+  const bounds = new Bounds(options);
+  const consumer = makeConsumer();
+  const over = (outcome: string): Fed => {
+    bounds.check(consumer, bytes.length);
+    return { outcome, heldBytesMax: bounds.heldBytesMax, takenMax: bounds.takenMax };
+  };
   try {
     for (let at = 0; at < bytes.length;) {
       const chunk = bytes.slice(at, at + 1 + random.below(chunkBytesMax));
@@ -93,21 +153,52 @@ async function feed(
       await inTime(consumer.push(chunk), options);
       // The chunk is not the consumer's any more.
       chunk.fill(0xa5);
-      heldBytesMax = Math.max(heldBytesMax, checkedHeldBytes(consumer, at, options));
+      bounds.check(consumer, at);
     }
     await inTime(consumer.end(), options);
-    return { outcome: taken, heldBytesMax };
   } catch (thrown) {
-    if (thrown instanceof OperationError) return { outcome: thrown.code, heldBytesMax };
+    if (thrown instanceof OperationError) return over(thrown.code);
     throw thrown;
+  }
+  return over(taken);
+}
+
+/** What one input may hold and take, and the most that it did. */
+class Bounds {
+  readonly #options: FuzzOptions;
+  readonly #memory: MemoryWatch | undefined;
+  heldBytesMax = 0;
+  takenMax: Memory = nothing;
+
+  constructor(options: FuzzOptions) {
+    this.#options = options;
+    this.#memory = options.memory && new MemoryWatch();
+  }
+
+  /** Throws if a bound is broken. */
+  check(consumer: FuzzConsumer, pushedBytes: number): void {
+    const { heldBytesMax, memory } = this.#options;
+    const held = consumer.heldBytes ?? 0;
+    within(heldBytesMax?.(pushedBytes), held, `bytes are held after ${pushedBytes}`);
+    this.heldBytesMax = Math.max(this.heldBytesMax, held);
+    if (this.#memory === undefined) return;
+    const now = this.#memory.taken;
+    const bounds = memory?.takenMax(pushedBytes);
+    within(bounds?.bufferBytes, now.bufferBytes, `bytes of buffers are taken after ${pushedBytes}`);
+    within(bounds?.heapBytes, now.heapBytes, `bytes of heap are taken after ${pushedBytes}`);
+    this.takenMax = larger(this.takenMax, now);
   }
 }
 
-function checkedHeldBytes(consumer: FuzzConsumer, pushedBytes: number, options: FuzzOptions): number {
-  const held = consumer.heldBytes ?? 0;
-  const bound = options.heldBytesMax?.(pushedBytes) ?? Number.POSITIVE_INFINITY;
-  if (held > bound) throw new Error(`${held} bytes are held after ${pushedBytes}, where ${bound} are allowed`);
-  return held;
+const nothing: Memory = { bufferBytes: 0, heapBytes: 0 };
+
+const larger = (a: Memory, b: Memory): Memory => ({
+  bufferBytes: Math.max(a.bufferBytes, b.bufferBytes),
+  heapBytes: Math.max(a.heapBytes, b.heapBytes),
+});
+
+function within(bound: number | undefined, bytes: number, what: string): void {
+  if (bound !== undefined && bytes > bound) throw new Error(`${bytes} ${what}, where ${bound} are allowed`);
 }
 
 /** Waits for a step only if there is something to wait for, and not for ever. */

@@ -65,6 +65,16 @@ export class Switchover {
     return this.strategy.switchover[this.#commandIndex];
   }
 
+  /** Pages that the copy under way has still to send. */
+  get pagesLeft(): number[] {
+    return this.#commandStarted ? this.#copying.toArray().filter((page) => page >= this.#nextPage) : [];
+  }
+
+  /** Pages that the next copy sends in any case. */
+  get pagesOwed(): number[] {
+    return this.#owed.toArray();
+  }
+
   /** Does one step. A promise only for the first of `pause-vcpus`, kept once the CPUs stand still; undefined otherwise. */
   step(): Promise<void> | undefined {
     const command = this.command;

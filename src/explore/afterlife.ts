@@ -1,0 +1,75 @@
+// What becomes of the guest on the destination: with everybody getting his turns, is every frame consumed from then on?
+import type { ProvenFrame } from "../machine/model/frames.ts";
+import { ModelHost } from "../machine/model/host.ts";
+import { makeReady } from "../migration/arrival.ts";
+import type { VfState } from "../nic/state.ts";
+import type { Experiment } from "./experiment.ts";
+
+/** Far more turns than a guest at toy scale takes until it waits. */
+const TURNS_MAX = 5000;
+/** A flow of its own, so that its numbers are in order whatever came before. */
+const FLOW = 7;
+const FRAME_BYTES = 60;
+
+export class Afterlife {
+  readonly #experiment: Experiment;
+  readonly #host: ModelHost;
+  lives = 0;
+
+  constructor(experiment: Experiment) {
+    this.#experiment = experiment;
+    this.#host = new ModelHost(experiment.scenario.host);
+  }
+
+  /**
+   * Lets the guest live on with this memory and this VF until it waits, then sends it more frames than its ring has
+   * descriptors. What is wrong, or undefined.
+   */
+  trouble(guest: Uint8Array, image: Uint8Array, resumedWith: VfState): string | undefined {
+    const { machine, vf } = this.#host;
+    const { strategy, raisesInterrupts = true } = this.#experiment;
+    this.lives++;
+    void machine.pause();
+    machine.memory.bytes().set(image);
+    machine.restoreState(guest);
+    vf.restore(resumedWith);
+    makeReady(vf, strategy.resume, resumedWith);
+    vf.start();
+    void machine.resume();
+    if (raisesInterrupts) vf.raiseAllEnabled();
+    return this.#settle() ?? this.#sendFrames() ?? this.#unharmed();
+  }
+
+  #sendFrames(): string | undefined {
+    const { machine } = this.#host;
+    const frames = machine.layout.receiveDescriptors + 2;
+    for (let sequence = 0; sequence < frames; sequence++) {
+      const { verified } = machine.counters;
+      const frame: ProvenFrame = { flow: FLOW, sequence };
+      this.#host.offer(frame, FRAME_BYTES);
+      const trouble = this.#settle() ?? this.#unharmed();
+      if (trouble !== undefined) return trouble;
+      if (machine.counters.verified === verified) return `frame ${sequence + 1} after the move never came to the guest`;
+    }
+    return undefined;
+  }
+
+  #settle(): string | undefined {
+    const { machine, vf } = this.#host;
+    for (let turn = 0; turn < TURNS_MAX; turn++) {
+      const driver = machine.step("driver");
+      const device = vf.step();
+      const application = machine.readSocket();
+      if (!driver && !device && !application) return undefined;
+    }
+    return "guest and device go round in circles";
+  }
+
+  #unharmed(): string | undefined {
+    const { panic, counters } = this.#host.machine;
+    if (panic !== undefined) return `the guest died: ${panic}`;
+    if (counters.corrupt > 0) return `the guest read ${counters.corrupt} damaged frames`;
+    if (counters.repeated > 0) return `the guest read ${counters.repeated} frames twice`;
+    return undefined;
+  }
+}

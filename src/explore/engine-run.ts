@@ -1,0 +1,111 @@
+// The engine as the explorer drives it: the shipping rounds and switchover, one atomic step at a time.
+import type { QueueCut } from "../migration/events.ts";
+import { PageLogs } from "../migration/page-logs.ts";
+import type { MigratableVm } from "../migration/parts.ts";
+import { Rounds } from "../migration/rounds.ts";
+import { Switchover, type PageTarget } from "../migration/switchover.ts";
+import type { PageSet } from "../memory/page-set.ts";
+import type { VfState } from "../nic/state.ts";
+import type { Strategy } from "../strategy/strategy.ts";
+
+/**
+ * What source.ts does between its messages. The first round, which sends all of memory, is over when it begins; then so
+ * many rounds of what the logs name, then the switchover. A step is what source.ts does before it lets anybody else run.
+ */
+export class EngineRun {
+  readonly #strategy: Strategy;
+  readonly #vm: MigratableVm;
+  readonly #target: PageTarget;
+  readonly #logs: PageLogs;
+  readonly #rounds: Rounds;
+  readonly #roundsMax: number;
+  #sending: PageSet | undefined;
+  #nextPage = 0;
+  #isRoundDue = false;
+  #switchover: Switchover | undefined;
+
+  constructor(parts: { strategy: Strategy; vm: MigratableVm; target: PageTarget; roundsMax: number }) {
+    this.#strategy = parts.strategy;
+    this.#vm = parts.vm;
+    this.#target = parts.target;
+    this.#roundsMax = parts.roundsMax;
+    this.#logs = new PageLogs(parts.vm);
+    this.#rounds = new Rounds(parts.vm, parts.strategy, this.#logs);
+    this.#rounds.begin();
+    this.#rounds.nextRound();
+  }
+
+  /** What the next step belongs to: a round, a command of the strategy, or the end. */
+  get phase(): "round" | "switchover" | "finished" {
+    if (this.#switchover === undefined) return "round";
+    return this.#switchover.command === undefined ? "finished" : "switchover";
+  }
+
+  /** Number of commands that are carried out, or -1 before the switchover. */
+  get commandsDone(): number {
+    const { command } = this.#switchover ?? {};
+    if (this.#switchover === undefined) return -1;
+    return command === undefined ? this.#strategy.switchover.length : this.#strategy.switchover.indexOf(command);
+  }
+
+  get cuts(): readonly QueueCut[] {
+    return this.#switchover?.cuts ?? [];
+  }
+
+  /** As `save-device` found it. */
+  get deviceState(): VfState | undefined {
+    return this.#switchover?.deviceState;
+  }
+
+  /** Pages that are sent again in any case, whatever the logs say from now on. */
+  get pagesDue(): readonly number[] {
+    if (this.#switchover !== undefined) return [...this.#switchover.pagesOwed, ...this.#switchover.pagesLeft];
+    const left = this.#sending?.toArray().filter((page) => page >= this.#nextPage) ?? [];
+    return [...left, ...this.#rounds.owed().toArray()];
+  }
+
+  /** Pages that a switchover's copy under way has still to send. */
+  get pagesLeft(): readonly number[] {
+    return this.#switchover?.pagesLeft ?? [];
+  }
+
+  step(): void {
+    if (this.#switchover !== undefined) this.#stepSwitchover(this.#switchover);
+    else if (this.#sending !== undefined) this.#sendPage(this.#sending);
+    else if (this.#isRoundDue) this.#beginRound();
+    else this.#endRound();
+  }
+
+  /**
+   * A pause and the look at the paused device are one step here: what the device does between them it could as well have
+   * done before the pause, and then less is allowed to be missing.
+   */
+  #stepSwitchover(switchover: Switchover): void {
+    const { command } = switchover;
+    void switchover.step();
+    if (command?.kind === "pause-vcpus") void switchover.step();
+  }
+
+  #sendPage(sending: PageSet): void {
+    const page = sending.next(this.#nextPage);
+    this.#target.memoryPage(page);
+    this.#nextPage = page + 1;
+    if (sending.next(this.#nextPage) < 0) this.#sending = undefined;
+  }
+
+  #beginRound(): void {
+    this.#isRoundDue = false;
+    const sending = this.#rounds.nextRound();
+    this.#nextPage = 0;
+    this.#sending = sending.isEmpty ? undefined : sending;
+  }
+
+  #endRound(): void {
+    const rounds = this.#rounds;
+    rounds.endRound({ pages: 1, zeroPages: 0, bytes: 1, durationMs: 1 });
+    this.#isRoundDue = rounds.round <= this.#roundsMax;
+    if (this.#isRoundDue) return;
+    const parts = { vm: this.#vm, logs: this.#logs, owed: rounds.owed(), target: this.#target };
+    this.#switchover = new Switchover(this.#strategy, parts);
+  }
+}

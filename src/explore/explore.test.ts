@@ -1,0 +1,25 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { strategies } from "../strategy/strategies.ts";
+import { defaultAssumptions, defaultBounds } from "./assumptions.ts";
+import { explore } from "./explore.ts";
+
+const safe = new Set(["rings-first", "quiesce", "device-log", "reinit"]);
+const bounds = { ...defaultBounds, frames: 2 };
+
+for (const { name } of strategies) {
+  test(`with two frames ${name} is ${safe.has(name) ? "safe" : "unsafe"} whoever takes which turn`, () => {
+    const explored = explore({ strategy: name, assumptions: defaultAssumptions, bounds });
+    assert.equal(explored.verdict, safe.has(name) ? "safe" : "unsafe", explored.schedule ?? "no schedule");
+  });
+}
+
+test("what the reductions leave out makes no difference: the ends and the verdict are those of the whole search", () => {
+  for (const name of ["rings-first", "quiesce", "reinit"]) {
+    const question = { strategy: name, assumptions: defaultAssumptions, bounds: { ...bounds, frames: 1 } };
+    const reduced = explore(question);
+    const whole = explore(question, { reduced: false });
+    assert.deepEqual([reduced.verdict, reduced.ends], [whole.verdict, whole.ends], name);
+    assert.ok(reduced.states < whole.states, `${name}: ${reduced.states} of ${whole.states} states`);
+  }
+});

@@ -1,0 +1,90 @@
+// Decides a strategy: explores every schedule within bounds, judges every end, and says safe or unsafe, with the schedule.
+import type { Violation } from "./judge.ts";
+import { Judge } from "./judge.ts";
+import { Move } from "./move.ts";
+import { Reduction } from "./reduction.ts";
+import { Search } from "./search.ts";
+import { encodeSchedule, experimentOf, type Question } from "./schedule.ts";
+import type { Experiment } from "./experiment.ts";
+import type { Situation } from "./situations.ts";
+import { SourceGraph } from "./source-graph.ts";
+
+export interface Progress {
+  readonly states: number;
+  /** States whose steps have not been followed yet. */
+  readonly waiting: number;
+  readonly transitions: number;
+  readonly ends: number;
+  readonly sourceStates: number;
+  readonly bytes: number;
+}
+
+export interface ExploreOptions {
+  /** Leaves out what makes no difference; false follows every order. Default true. */
+  readonly reduced?: boolean;
+  /** Called now and then; true ends the search early. */
+  readonly onProgress?: (progress: Progress) => boolean;
+  /** Changes the experiment: to break it, for the tests. */
+  readonly change?: (experiment: Experiment) => Experiment;
+}
+
+export interface Explored extends Progress {
+  /** `undecided`: the search ended before it had seen everything, and found nothing wrong until then. */
+  readonly verdict: "safe" | "unsafe" | "undecided";
+  readonly violation?: Violation;
+  /** The shortest schedule that breaks a property, as one string. */
+  readonly schedule?: string;
+  readonly situations: ReadonlyMap<Situation, number>;
+}
+
+/** Throws OperationError `explore-memory` when the bound on states is too small to decide. */
+export function explore(question: Question, options: ExploreOptions = {}): Explored {
+  const base = experimentOf(question);
+  const experiment = options.change?.(base) ?? base;
+  const reduced = options.reduced ?? true;
+  const first = search(question, experiment, options, reduced);
+  // A page was to be sent and was not: what it would have shown makes a difference after all.
+  if (reduced && first === "forgetful") return search(question, experiment, options, false) as Explored;
+  return first as Explored;
+}
+
+function search(
+  question: Question,
+  experiment: Experiment,
+  { onProgress }: ExploreOptions,
+  reduced: boolean,
+): Explored | "forgetful" {
+  const source = new SourceGraph(experiment);
+  const move = new Move({ experiment, source, forgets: reduced });
+  const judge = new Judge(experiment, move);
+  let violation: Violation | undefined;
+  let isForgetful = false;
+  const progress = (): Progress => ({
+    states: searching.states,
+    waiting: searching.waiting,
+    transitions: searching.transitions,
+    ends: searching.ends,
+    sourceStates: source.size,
+    bytes: searching.bytes + move.bytes,
+  });
+  const searching = new Search({
+    move,
+    ...(reduced ? { reduction: new Reduction(move, experiment.strategy) } : {}),
+    statesMax: question.bounds.states,
+    onEnd: (state, found) => {
+      violation = judge.judge(state, found);
+      isForgetful = violation === undefined && judge.hasForgottenPages(found.engineOf(state));
+      return violation !== undefined || isForgetful;
+    },
+    onProgress: () => onProgress?.(progress()) ?? false,
+  });
+  searching.run();
+  if (isForgetful) return "forgetful";
+  violation ??= judge.judgeOtherGuests(searching, () => void onProgress?.(progress()));
+  return {
+    ...progress(),
+    verdict: violation !== undefined ? "unsafe" : searching.isExhausted ? "safe" : "undecided",
+    situations: judge.situations.seen,
+    ...(violation === undefined ? {} : { violation, schedule: encodeSchedule(question, violation.schedule) }),
+  };
+}

@@ -98,9 +98,10 @@ export class EngineAutomaton {
       effect: notes.effect,
     });
     try {
-      const { strategy, roundsMax, change } = this.#experiment;
+      const { strategy, roundsMax, change, assumptions } = this.#experiment;
+      const { atomicBytes } = assumptions;
       const parts = { vm: view.vm, target: view.target };
-      const run = new EngineRun({ strategy, roundsMax, ...(change?.(parts) ?? parts) });
+      const run = new EngineRun({ strategy, roundsMax, atomicBytes, ...(change?.(parts) ?? parts) });
       for (;;) {
         const hasEnded = notes.commandEnded(run.commandsDone);
         if (notes.isNew && !this.#noteYield(notes, run, { hasEnded, saveOf: (state) => view.saveOf(state) })) break;
@@ -143,9 +144,16 @@ export class EngineAutomaton {
       notes.add(place);
       return true;
     }
-    const key = [commandsDone, hasBegun, deviceSave, notes.saves, pagesDue, notes.given, JSON.stringify(cuts)].join(
-      " ",
-    );
+    const key = [
+      commandsDone,
+      hasBegun,
+      deviceSave,
+      notes.saves,
+      run.partDue,
+      pagesDue,
+      notes.given,
+      JSON.stringify(cuts),
+    ].join(" ");
     return notes.meet(key, place, this.#meetings);
   }
 

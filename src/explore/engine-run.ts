@@ -8,6 +8,13 @@ import type { PageSet } from "../memory/page-set.ts";
 import type { VfState } from "../nic/state.ts";
 import type { Strategy } from "../strategy/strategy.ts";
 
+/** Takes pages in the parts in which memory is read; what is in between may be new before and old after. */
+export interface PartTarget {
+  /** `lengthBytes` from `start` on of a page, as memory has them now. */
+  memoryPart(page: number, start: number, lengthBytes: number): void;
+  givenPage(page: number, bytes: Uint8Array): void;
+}
+
 /**
  * What source.ts does between its messages. The first round, which sends all of memory, is over when it begins; then so
  * many rounds of what the logs name, then the switchover. A step is what source.ts does before it lets anybody else run.
@@ -15,7 +22,11 @@ import type { Strategy } from "../strategy/strategy.ts";
 export class EngineRun {
   readonly #strategy: Strategy;
   readonly #vm: MigratableVm;
-  readonly #target: PageTarget;
+  readonly #target: PartTarget;
+  readonly #atomicBytes: number;
+  readonly #pages: PageTarget;
+  /** The page that is being copied, and where the next part of it begins. */
+  #copying: { readonly page: number; start: number } | undefined;
   readonly #logs: PageLogs;
   readonly #rounds: Rounds;
   readonly #roundsMax: number;
@@ -24,10 +35,24 @@ export class EngineRun {
   #isRoundDue = false;
   #switchover: Switchover | undefined;
 
-  constructor(parts: { strategy: Strategy; vm: MigratableVm; target: PageTarget; roundsMax: number }) {
+  constructor(parts: {
+    readonly strategy: Strategy;
+    readonly vm: MigratableVm;
+    readonly target: PartTarget;
+    readonly roundsMax: number;
+    readonly atomicBytes: number;
+  }) {
     this.#strategy = parts.strategy;
     this.#vm = parts.vm;
     this.#target = parts.target;
+    this.#atomicBytes = parts.atomicBytes;
+    this.#pages = {
+      memoryPage: (page) => {
+        this.#copying = { page, start: 0 };
+        this.#copyPart(this.#copying);
+      },
+      givenPage: (page, bytes) => this.#target.givenPage(page, bytes),
+    };
     this.#roundsMax = parts.roundsMax;
     this.#logs = new PageLogs(parts.vm);
     this.#rounds = new Rounds(parts.vm, parts.strategy, this.#logs);
@@ -69,11 +94,25 @@ export class EngineRun {
     return this.#switchover?.pagesLeft ?? [];
   }
 
+  /** Of the page that is being copied: where the next part of it begins, as one number; -1 between pages. */
+  get partDue(): number {
+    const { sizeBytes } = this.#vm.machine.memory.pages;
+    return this.#copying === undefined ? -1 : this.#copying.page * sizeBytes + this.#copying.start;
+  }
+
   step(): void {
-    if (this.#switchover !== undefined) this.#stepSwitchover(this.#switchover);
+    if (this.#copying !== undefined) this.#copyPart(this.#copying);
+    else if (this.#switchover !== undefined) this.#stepSwitchover(this.#switchover);
     else if (this.#sending !== undefined) this.#sendPage(this.#sending);
     else if (this.#isRoundDue) this.#beginRound();
     else this.#endRound();
+  }
+
+  #copyPart(copying: { readonly page: number; start: number }): void {
+    const { sizeBytes } = this.#vm.machine.memory.pages;
+    this.#target.memoryPart(copying.page, copying.start, Math.min(this.#atomicBytes, sizeBytes));
+    copying.start += this.#atomicBytes;
+    if (copying.start >= sizeBytes) this.#copying = undefined;
   }
 
   /**
@@ -88,7 +127,7 @@ export class EngineRun {
 
   #sendPage(sending: PageSet): void {
     const page = sending.next(this.#nextPage);
-    this.#target.memoryPage(page);
+    this.#pages.memoryPage(page);
     this.#nextPage = page + 1;
     if (sending.next(this.#nextPage) < 0) this.#sending = undefined;
   }
@@ -105,7 +144,7 @@ export class EngineRun {
     rounds.endRound({ pages: 1, zeroPages: 0, bytes: 1, durationMs: 1 });
     this.#isRoundDue = rounds.round <= this.#roundsMax;
     if (this.#isRoundDue) return;
-    const parts = { vm: this.#vm, logs: this.#logs, owed: rounds.owed(), target: this.#target };
+    const parts = { vm: this.#vm, logs: this.#logs, owed: rounds.owed(), target: this.#pages };
     this.#switchover = new Switchover(this.#strategy, parts);
   }
 }

@@ -4,10 +4,10 @@ import type { GuestMemory } from "../memory/guest-memory.ts";
 import { PageSet } from "../memory/page-set.ts";
 import type { PageGeometry } from "../memory/geometry.ts";
 import type { MigratableVm, RingTracker } from "../migration/parts.ts";
-import type { PageTarget } from "../migration/switchover.ts";
 import type { RingView } from "../nic/datapath-ports.ts";
 import type { VfState } from "../nic/state.ts";
 import type { PageLog } from "../strategy/strategy.ts";
+import type { PartTarget } from "./engine-run.ts";
 import type { Intervention } from "./steps.ts";
 
 /** What the engine asks of a source. An answer is one number: a value, or the number of a value. */
@@ -30,8 +30,8 @@ export type Question =
 /** What the engine does besides asking. */
 export type Effect =
   | { readonly kind: "intervene"; readonly what: Intervention }
-  /** The image gets a page as the source has it now. */
-  | { readonly kind: "copy"; readonly page: number }
+  /** The image gets so many bytes of a page as the source has them now. */
+  | { readonly kind: "copy"; readonly page: number; readonly start: number; readonly lengthBytes: number }
   /** The image gets a page with these bytes. */
   | { readonly kind: "give"; readonly page: number; readonly bytes: Uint8Array };
 
@@ -48,7 +48,7 @@ export interface Respondent {
 
 export interface EngineView {
   readonly vm: MigratableVm;
-  readonly target: PageTarget;
+  readonly target: PartTarget;
   /** The number that a state handed to the engine was saved under. */
   saveOf(state: VfState): number;
 }
@@ -95,8 +95,8 @@ export function engineView(geometry: PageGeometry, queuePairs: number, responden
     deviceLog: { fetchAndClear: fetch("device-dirty"), putBack: never },
     translate: (iova) => (iova < geometry.count * geometry.sizeBytes ? iova : -1),
   };
-  const target: PageTarget = {
-    memoryPage: (page) => respondent.effect({ kind: "copy", page }),
+  const target: PartTarget = {
+    memoryPart: (page, start, lengthBytes) => respondent.effect({ kind: "copy", page, start, lengthBytes }),
     givenPage: (page, bytes) => respondent.effect({ kind: "give", page, bytes: bytes.slice() }),
   };
   return { vm, target, saveOf: (state) => saves.get(state) ?? -1 };

@@ -1,14 +1,14 @@
 // One question put to the explorer: a strategy, a guest with its frames, and what is assumed of the machine.
 import type { MigratableVm } from "../migration/parts.ts";
-import type { PageTarget } from "../migration/switchover.ts";
 import type { Strategy } from "../strategy/strategy.ts";
 import type { Assumptions } from "./assumptions.ts";
+import type { PartTarget } from "./engine-run.ts";
 import type { Scenario } from "./scenario.ts";
 
 /** What an engine works with. */
 export interface EngineParts {
   readonly vm: MigratableVm;
-  readonly target: PageTarget;
+  readonly target: PartTarget;
 }
 
 export interface Experiment {

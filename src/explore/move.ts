@@ -278,9 +278,25 @@ export class Move {
   }
 
   #change(image: number, source: number, effect: Exclude<Effect, { kind: "intervene" }>): number {
-    if (effect.kind === "copy") return this.images.with(image, effect.page, this.source.content(source, effect.page));
-    const content = this.source.contents.intern(bytesKey(effect.bytes), () => effect.bytes);
-    return this.images.with(image, effect.page, content);
+    const { contents, pageBytes } = this.source;
+    if (effect.kind === "give") {
+      return this.images.with(
+        image,
+        effect.page,
+        contents.intern(bytesKey(effect.bytes), () => effect.bytes),
+      );
+    }
+    const { page, start, lengthBytes } = effect;
+    const now = this.source.content(source, page);
+    if (lengthBytes === pageBytes) return this.images.with(image, page, now);
+    const before = this.images.page(image, page);
+    const bytes = before === FORGOTTEN ? new Uint8Array(pageBytes) : contents.value(before).slice();
+    bytes.set(contents.value(now).subarray(start, start + lengthBytes), start);
+    return this.images.with(
+      image,
+      page,
+      contents.intern(bytesKey(bytes), () => bytes),
+    );
   }
 
   /** The answer to the first questions of a step; after a log was fetched, `#carryOut` has it better. */

@@ -10,9 +10,8 @@ import { makeReady } from "../migration/arrival.ts";
 import type { QueueCut } from "../migration/events.ts";
 import type { MigratableVm } from "../migration/parts.ts";
 import { resumeState } from "../migration/resume-state.ts";
-import type { PageTarget } from "../migration/switchover.ts";
 import type { VfState } from "../nic/state.ts";
-import { EngineRun } from "./engine-run.ts";
+import { EngineRun, type PartTarget } from "./engine-run.ts";
 import type { Experiment } from "./experiment.ts";
 import { SourceVm } from "./source-vm.ts";
 import { ENGINE } from "./steps.ts";
@@ -78,7 +77,8 @@ export class Trial {
 
   #begin(): EngineRun {
     const { source } = this;
-    const { strategy, roundsMax, change } = this.#experiment;
+    const { strategy, roundsMax, change, assumptions } = this.#experiment;
+    const { atomicBytes } = assumptions;
     source.reset();
     const { memory } = source.host.machine;
     this.#ledger = new Ledger(memory, LEDGER);
@@ -87,7 +87,7 @@ export class Trial {
     this.#image = new ImageRecorder(memory.pages);
     this.#image.bytes.set(memory.bytes());
     const live = { vm: this.#watchedVm(), target: this.#target() };
-    return new EngineRun({ strategy, roundsMax, ...(change?.(live) ?? live) });
+    return new EngineRun({ strategy, roundsMax, atomicBytes, ...(change?.(live) ?? live) });
   }
 
   /** The live source, with the marks that the ledger wants. */
@@ -136,11 +136,14 @@ export class Trial {
     }));
   }
 
-  #target(): PageTarget {
+  #target(): PartTarget {
     const { memory } = this.source.host.machine;
     const { sizeBytes } = memory.pages;
     return {
-      memoryPage: (page) => this.#image.page(page, memory.bytes().subarray(page * sizeBytes, (page + 1) * sizeBytes)),
+      memoryPart: (page, start, lengthBytes) => {
+        const address = page * sizeBytes + start;
+        this.#image.bytes.set(memory.bytes().subarray(address, address + lengthBytes), address);
+      },
       givenPage: (page, bytes) => this.#image.page(page, bytes),
     };
   }

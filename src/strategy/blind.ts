@@ -5,6 +5,7 @@ export const blind: Strategy = {
   name: "blind",
   sentence: "Copies what the CPU dirtied and lets the device write on; nobody tells it about DMA.",
   source: "Pass-through without a dirty log: cloud-hypervisor #2505; the situation the mail of 29 Oct 2015 starts from",
+  expectedVerdict: "unsafe",
   needs: [],
   cooperation: "none",
   machines: ["linux", "model"],

@@ -19,6 +19,7 @@ export const copyDescriptors: Strategy = {
   sentence:
     "The driver copies each done descriptor to memory of its own, its buffer dirtied before, and works on the copy.",
   source: "An answer to R3 of A. Duyck, 29 Oct 2015: ring pages are always dirty, for driver and device share them",
+  expectedVerdict: "unsafe",
   needs: ["cooperative-driver"],
   cooperation: "copy-descriptors",
   machines: ["model"],

@@ -5,6 +5,7 @@ export const deviceLog: Strategy = {
   name: "device-log",
   sentence: "Sends what the CPU and the device logged as written; stops the device, then copies what is left.",
   source: "VFIO migration v2 with DMA logging (include/uapi/linux/vfio.h): STOP_COPY",
+  expectedVerdict: "safe",
   needs: ["device-log"],
   cooperation: "none",
   machines: ["linux", "model"],

@@ -21,6 +21,7 @@ export const dummyWriteAfter: Strategy = {
   name: "dummy-write-after",
   sentence: "The driver reads a word of each buffer and writes it back, once the descriptor is done.",
   source: "Lan Tianyu, RFC of Oct 2015 (track DMA dirty pages); A. Duyck, 29 Oct 2015 (R2, R3)",
+  expectedVerdict: "unsafe",
   needs: ["cooperative-driver"],
   cooperation: "dummy-write-after",
   machines: ["model"],

@@ -18,6 +18,7 @@ export const dummyWriteBefore: Strategy = {
   sentence:
     "The driver reads a word of each buffer and writes it back, before it looks whether the descriptor is done.",
   source: "A. Duyck, 29 Oct 2015 (R2): what a dummy write must not do",
+  expectedVerdict: "unsafe",
   needs: ["cooperative-driver"],
   cooperation: "dummy-write-before",
   machines: ["model"],

@@ -5,6 +5,7 @@ export const quiesce: Strategy = {
   name: "quiesce",
   sentence: "Stops and drains the device first, then the CPUs, then copies what the device could have written.",
   source: "Intel ice (E810) migration order; cloud-hypervisor #7743",
+  expectedVerdict: "safe",
   needs: ["tracker"],
   cooperation: "none",
   machines: ["linux", "model"],

@@ -12,6 +12,7 @@ export const reinit: Strategy = {
   name: "reinit",
   sentence: "Drops the rings; on the destination the PF resets the VF and the stock driver starts over.",
   source: "A. Duyck, 29 Oct 2015 (R5): dropping the rings may be faster and moves less state than shuffling them",
+  expectedVerdict: "safe",
   needs: ["tracker", "driver-reset"],
   cooperation: "none",
   machines: ["linux", "model"],

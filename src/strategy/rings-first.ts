@@ -24,6 +24,7 @@ export const ringsFirst: Strategy = {
     "Copies the descriptor rings first, then every mapped or released buffer, while the device goes on receiving.",
   source:
     "A. Duyck, 29 Oct 2015 (R6): rings first, then all mapped Rx buffers, with a tracker such as an emulated IOMMU",
+  expectedVerdict: "safe",
   needs: ["tracker"],
   cooperation: "none",
   machines: ["linux", "model"],

@@ -22,6 +22,7 @@ export const shuffle: Strategy = {
   sentence:
     "The driver dirties buffers as in dummy-write-after; on the destination it turns its rings until the heads are 0.",
   source: "Lan Tianyu, RFC of Oct 2015 (shift the rings so that the original head comes first); R5 argues against it",
+  expectedVerdict: "unsafe",
   needs: ["cooperative-driver", "driver-reset"],
   cooperation: "shuffle",
   machines: ["model"],

@@ -70,6 +70,8 @@ export interface Strategy {
   readonly sentence: string;
   /** Where the idea comes from. */
   readonly source: string;
+  /** What the explorer finds within its default bounds; a search that finds the other is news. */
+  readonly expectedVerdict: "safe" | "unsafe";
   readonly needs: readonly Need[];
   /** What the guest's driver has to do for it: how a model guest is to be made. */
   readonly cooperation: Cooperation;

@@ -12,8 +12,11 @@ export function isAddress(value: number): boolean {
  * as numbers; all of them are folded onto ADDRESS_MAX, which no domain maps, so the device sees a fault.
  */
 export function addressFromHalves(low: number, high: number): number {
-  // Nearly every address: no arithmetic of doubles for it.
-  if (high === 0) return low >>> 0;
+  // Nearly every address lies below 4 GiB: no arithmetic of doubles for it.
+  return high === 0 ? low >>> 0 : join(low, high);
+}
+
+function join(low: number, high: number): number {
   const joined = (high >>> 0) * 0x1_0000_0000 + (low >>> 0);
   return joined > ADDRESS_MAX ? ADDRESS_MAX : joined;
 }

@@ -10,13 +10,13 @@ export class WordView {
 
   /** The words of `bytes`, or undefined if they do not start on a word of their buffer. */
   of(bytes: Uint8Array): Uint32Array | undefined {
-    if (bytes !== this.#bytes) {
-      this.#bytes = bytes;
-      this.#words =
-        (bytes.byteOffset & 3) === 0
-          ? new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2)
-          : undefined;
-    }
+    return bytes === this.#bytes ? this.#words : this.#remember(bytes);
+  }
+
+  #remember(bytes: Uint8Array): Uint32Array | undefined {
+    const { buffer, byteOffset, byteLength } = bytes;
+    this.#bytes = bytes;
+    this.#words = (byteOffset & 3) === 0 ? new Uint32Array(buffer, byteOffset, byteLength >>> 2) : undefined;
     return this.#words;
   }
 }

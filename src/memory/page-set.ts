@@ -9,7 +9,11 @@ function populationCount(word: number): number {
 
 /** The page an address lies in. A shift where one will do: this is asked for every DMA write. */
 export function pageOf(address: number, pageShift: number): number {
-  return address < 0x1_0000_0000 ? address >>> pageShift : Math.floor(address / 2 ** pageShift);
+  return address < 0x1_0000_0000 ? address >>> pageShift : farPageOf(address, pageShift);
+}
+
+function farPageOf(address: number, pageShift: number): number {
+  return Math.floor(address / 2 ** pageShift);
 }
 
 /** Apart from its callers, which are hot: an assertion there would compose its message every time. */

@@ -46,8 +46,8 @@ export function sumBytes(frame: FrameBytes, from: number, to: number): number {
   let sum = 0;
   let half = from >>> 1;
   if (end - half >= LONG_HALVES) {
-    if ((half & 1) !== 0) sum += halves[half++] as number;
-    sum += sumWords(frame.words, half >>> 1, end >>> 1);
+    sum = (half & 1) === 0 ? 0 : (halves[half] as number);
+    sum += sumWords(frame.words, (half + 1) >>> 1, end >>> 1);
     half = end & ~1;
   }
   for (; half < end; half++) sum = (sum + (halves[half] as number)) | 0;

@@ -135,7 +135,10 @@ export class InterruptUnit {
     this.#waiting &= line;
     if (!this.#sink.enabled) return;
     const rising = line & ~this.#asserted;
-    if (rising === 0) return;
+    if (rising !== 0) this.#offerAll(rising);
+  }
+
+  #offerAll(rising: number): void {
     for (let v = 0; v < VECTORS; v++) if ((rising & (1 << v)) !== 0) this.#offer(v);
   }
 

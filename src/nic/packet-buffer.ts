@@ -27,6 +27,8 @@ export class PacketBuffer {
   /** Running numbers of the oldest record and of the next one; their difference is the count. */
   #first = 0;
   #next = 0;
+  /** Where the oldest record begins. */
+  #oldest = 0;
   #readOffset = 0;
   #writeOffset = 0;
 
@@ -52,6 +54,7 @@ export class PacketBuffer {
     if (this.count === 0) {
       this.#first = 0;
       this.#next = 0;
+      this.#oldest = 0;
       this.#readOffset = 0;
       this.#writeOffset = 0;
     } else if (this.#writeOffset <= this.#readOffset) {
@@ -115,14 +118,12 @@ export class PacketBuffer {
   pop(): void {
     if (this.#next === this.#first) throw new AssertionError("the packet buffer is empty");
     this.#first++;
+    this.#oldest = (this.#first & this.#recordMask) * RECORD_WORDS;
     this.#readOffset = this.#records[this.#oldest + START] as number;
   }
 
   clear(): void {
     this.#first = this.#next;
-  }
-
-  get #oldest(): number {
-    return (this.#first & this.#recordMask) * RECORD_WORDS;
+    this.#oldest = (this.#first & this.#recordMask) * RECORD_WORDS;
   }
 }

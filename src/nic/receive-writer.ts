@@ -143,14 +143,11 @@ export class ReceiveWriter {
 
   /** Fills the write-back in. Only the last descriptor of a frame carries its status and its VLAN tag. */
   #describe(isLast: boolean): void {
-    const words = this.#words;
     if (this.#error !== 0) {
-      words[0] = 0;
-      words[1] = 0;
-      words[2] = DONE | this.#error;
-      words[3] = this.#piece;
+      this.#describeError();
       return;
     }
+    const words = this.#words;
     this.#buffer.described(words);
     if (isLast) {
       words[2] = (words[2] as number) | DONE;
@@ -159,6 +156,13 @@ export class ReceiveWriter {
       words[2] = DD;
       words[3] = this.#piece;
     }
+  }
+
+  #describeError(): void {
+    this.#words[0] = 0;
+    this.#words[1] = 0;
+    this.#words[2] = DONE | this.#error;
+    this.#words[3] = this.#piece;
   }
 
   /** Raises the cause of a queue that has one pending. */

@@ -8,6 +8,7 @@ import { bytesKey, Interner } from "./interner.ts";
 import { FORGOTTEN, type Move } from "./move.ts";
 import type { Search } from "./search.ts";
 import { Situations } from "./situations.ts";
+import { ENGINE } from "./steps.ts";
 import { Trial, type Outcome } from "./trial.ts";
 
 /** A schedule that breaks a property. */
@@ -166,7 +167,7 @@ export class Judge {
       if (!this.#move.step(search.sourceOf(state), search.engineOf(state))) continue;
       const isThere =
         this.#move.nextSource === search.sourceOf(target) && this.#move.nextEngine === search.engineOf(target);
-      if (isThere) return [...search.path(state), ...search.path(end.state).slice(paused - 1)];
+      if (isThere) return [...search.path(state), ENGINE, ...search.path(end.state, target)];
     }
     return search.path(end.state);
   }

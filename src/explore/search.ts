@@ -15,7 +15,10 @@ export interface SearchOptions {
   readonly onProgress?: (search: Search) => boolean;
 }
 
-const PROGRESS_STATES = 1 << 16;
+const PROGRESS_STATES = 1 << 14;
+/** A step, and above it how often it was done in a row. */
+const REPEATS_SHIFT = 4;
+const REPEATS_MAX = 0xfff;
 
 export class Search {
   transitions = 0;
@@ -27,7 +30,7 @@ export class Search {
   readonly #options: SearchOptions;
   readonly #seen: PairTable;
   #parents = new Uint32Array(1024);
-  #steps = new Uint8Array(1024);
+  #steps = new Uint16Array(1024);
   #expanded = 0;
 
   constructor(options: SearchOptions) {
@@ -80,20 +83,32 @@ export class Search {
     if (!move.step(source, engine)) return this.#end(state, engine);
     const { nextSource, nextEngine } = move;
     if (reduction?.engineAlone(source) === true) {
-      this.#visit(nextSource, nextEngine, state, ENGINE);
+      this.#followEngine(state, reduction);
       return false;
     }
     const alone = reduction?.actorAlone(source, engine) ?? -1;
     if (alone >= 0) {
-      this.#visit(move.source.next(source, alone), engine, state, alone);
+      this.#visit(move.source.next(source, alone), engine, state, alone | (1 << REPEATS_SHIFT));
       return false;
     }
     for (let actor = 0; actor < ACTORS_MAX; actor++) {
       const next = move.source.next(source, actor);
-      if (next >= 0) this.#visit(next, move.drift(engine, source, next, actor), state, actor);
+      if (next >= 0) this.#visit(next, move.drift(engine, source, next, actor), state, actor | (1 << REPEATS_SHIFT));
     }
-    this.#visit(nextSource, nextEngine, state, ENGINE);
+    this.#visit(nextSource, nextEngine, state, ENGINE | (1 << REPEATS_SHIFT));
     return false;
+  }
+
+  /** As far as the engine goes alone; the states in between need not be kept, since nothing else begins there. */
+  #followEngine(state: number, reduction: Reduction): void {
+    const { move } = this.#options;
+    for (let repeats = 1; ; repeats++) {
+      const { nextSource, nextEngine } = move;
+      const goesOn = repeats < REPEATS_MAX && move.step(nextSource, nextEngine) && reduction.engineAlone(nextSource);
+      if (goesOn) continue;
+      this.#visit(nextSource, nextEngine, state, ENGINE | (repeats << REPEATS_SHIFT));
+      return;
+    }
   }
 
   #end(state: number, engine: number): boolean {
@@ -118,7 +133,7 @@ export class Search {
     const parents = new Uint32Array(this.#parents.length * 2);
     parents.set(this.#parents);
     this.#parents = parents;
-    const steps = new Uint8Array(this.#steps.length * 2);
+    const steps = new Uint16Array(this.#steps.length * 2);
     steps.set(this.#steps);
     this.#steps = steps;
   }
@@ -130,10 +145,13 @@ export class Search {
     return states.toReversed();
   }
 
-  /** The steps from the start to a state: actors of the source, and ENGINE. */
-  path(state: number): number[] {
+  /** The steps from the start, or from a state on the way, to a state: actors of the source, and ENGINE. */
+  path(state: number, from = 0): number[] {
     const path: number[] = [];
-    for (let at = state; at !== 0; at = this.#parents[at] as number) path.push(this.#steps[at] as number);
+    for (let at = state; at !== from; at = this.#parents[at] as number) {
+      const packed = this.#steps[at] as number;
+      for (let repeats = packed >>> REPEATS_SHIFT; repeats > 0; repeats--) path.push(packed & 0xf);
+    }
     return path.toReversed();
   }
 }

@@ -84,9 +84,11 @@ class CutSearch {
     this.#checkBehind(cut);
 
     const wasInside = wasInsideFrameAtPause(ring, first, this.#input);
-    const ends = this.#carriedRows.filter((row) => factEndOfPacket(this.#input.record.facts[row] ?? 0)).length;
+    const { facts } = this.#input.record;
+    const isEnd = (row: number): boolean => factEndOfPacket(facts[row] ?? 0);
+    const ends = this.#carriedRows.filter(isEnd).length;
     const lastRow = this.#carriedRows.at(-1);
-    const isInside = lastRow === undefined ? wasInside : !factEndOfPacket(this.#input.record.facts[lastRow] ?? 0);
+    const isInside = lastRow === undefined ? wasInside : !isEnd(lastRow);
     return {
       ring,
       first,
@@ -95,9 +97,21 @@ class CutSearch {
       carriedRows: this.#carriedRows,
       framesCarried: ends,
       isInsideFrame: isInside,
-      wasInsideFrameAtPause: wasInside && ends === 0,
+      wasInsideFrameAtPause: (wasInside && ends === 0) || this.#isInsideFrameInFlight(first, isEnd),
       findings: this.#findings,
     };
+  }
+
+  /**
+   * At P the device was inside a frame whose first descriptors were written back and still in flight, and the cut lies in
+   * that frame: it began before P, though memory did not show it yet.
+   */
+  #isInsideFrameInFlight(first: number, isEnd: (row: number) => boolean): boolean {
+    const ring = this.#ring;
+    const inFlight = distance(ring, first, ring.head);
+    const deviceSaysSo = this.#input.vfAtPause.receive(ring.queue)?.frameInProgress ?? false;
+    if (!deviceSaysSo || inFlight === 0 || this.#carriedRows.length < inFlight) return false;
+    return !this.#carriedRows.slice(inFlight).some(isEnd);
   }
 
   /** The head may have passed descriptors whose write-back was still in flight at P: the ledger shows them landing later. */

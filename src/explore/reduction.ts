@@ -45,7 +45,7 @@ export class Reduction {
     const place = this.#move.placeOf(engine);
     if (place.kind !== "yield" || place.command + (place.hasBegun ? 1 : 0) < this.#lastLook) return -1;
     let alone = -1;
-    for (let actor = Actor.device; actor < ACTORS_MAX; actor++) {
+    for (let actor = Actor.receive; actor < ACTORS_MAX; actor++) {
       const next = this.#source.next(source, actor);
       if (next < 0) continue;
       if (alone >= 0 || this.#source.memory(next) !== this.#source.memory(source)) return -1;
@@ -60,7 +60,7 @@ export class Reduction {
     const known = this.#future[source];
     if (known !== undefined) return known;
     const pages = new Set<number>();
-    for (let actor = Actor.device; actor < ACTORS_MAX; actor++) {
+    for (let actor = Actor.receive; actor < ACTORS_MAX; actor++) {
       const next = this.#source.next(source, actor);
       if (next < 0) continue;
       for (const page of this.#source.changedPages(source, next)) pages.add(page);

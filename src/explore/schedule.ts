@@ -14,8 +14,8 @@ import {
 import type { Experiment } from "./experiment.ts";
 import { scenarioOf } from "./scenario.ts";
 
-/** One letter a step: the driver, the application, the device, the engine; digits say how often, `l` and `m` to `q` land. */
-const LETTERS = "gadlmnopE";
+/** One letter a step: guest driver, application, receive, transmit, the writes that land, engine. Digits say how often. */
+const LETTERS = "garstuvwE";
 const VERSION = "u1";
 
 /** What an experiment is made of, and nothing else. */

@@ -25,8 +25,9 @@ export interface TrackerView {
 }
 
 /** The device last: asking it in vain may change it. */
+const isDevice = (actor: number): boolean => actor === Actor.receive || actor === Actor.transmit;
 const actorsToTry = Array.from({ length: ACTORS_MAX }, (_, actor) => actor).toSorted(
-  (a, b) => Number(a === Actor.device) - Number(b === Actor.device),
+  (a, b) => Number(isDevice(a)) - Number(isDevice(b)),
 );
 
 const UNKNOWN = -2;
@@ -194,8 +195,8 @@ export class SourceGraph {
     this.stepsDone++;
     const at = state * STEPS + step;
     if (!hasActed) {
-      // A device that was asked in vain may have changed whose turn it is.
-      if (step === Actor.device) this.#at = -1;
+      // A device that was asked in vain may have dropped frames that cannot be delivered.
+      if (isDevice(step)) this.#at = -1;
       this.#next[at] = DISABLED;
       return DISABLED;
     }

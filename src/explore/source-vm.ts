@@ -22,8 +22,8 @@ export class SourceVm {
   #landing = 0;
   #isTransmitStopped = false;
   #applicationSteps = 0;
-  /** Beats the device has done. */
-  #beats = 0;
+  /** Beats that receive and transmit have done. */
+  readonly #beats: [number, number] = [0, 0];
   /** The VF's counters at the start; they go on over its whole life. */
   #counted: readonly number[] = [];
 
@@ -58,12 +58,14 @@ export class SourceVm {
     void machine.resume();
     vf.start();
     assert(!vf.isStopped, "the device runs");
+    // Now, not when somebody first asks: what it knows of the rings depends on when it looks.
+    tracker.isPosted(0, 0);
     tracker.fetchReleased(this.#scratch);
     this.host.deviceLog.fetchAndClear(this.#scratch);
     for (const { lengthBytes, ...frame } of this.#scenario.frames) this.host.offer(frame, lengthBytes);
     this.#applicationSteps = 0;
     this.#isTransmitStopped = false;
-    this.#beats = 0;
+    this.#beats.fill(0);
     this.#counted = this.#count();
     this.#statisticsAtStart = structuredClone(vf.statistics);
   }
@@ -77,7 +79,7 @@ export class SourceVm {
     const { vf } = this.host;
     const counted = this.#count().map((count, i) => count - (this.#counted[i] ?? 0));
     const stopped = (vf.isStopped ? 1 : 0) + (this.#isTransmitStopped ? 2 : 0);
-    return [stopped, this.#applicationSteps, this.#beats, vf.statistics.framesHeld, ...counted];
+    return [stopped, this.#applicationSteps, ...this.#beats, vf.statistics.framesHeld, ...counted];
   }
 
   /** Over the VF's whole life. */
@@ -89,7 +91,7 @@ export class SourceVm {
   /** Whether it is known without trying that the actor has nothing to do. */
   isIdle(actor: number): boolean {
     const { machine, vf, posted } = this.host;
-    if (actor === Actor.device) return !vf.hasWork;
+    if (actor === Actor.receive || actor === Actor.transmit) return vf.isStopped;
     if (actor >= Actor.land) return actor - Actor.land >= (posted?.pending ?? 0);
     if (machine.isPaused) return true;
     if (actor === Actor.driver) return machine.isIdle;
@@ -99,9 +101,9 @@ export class SourceVm {
   /** One step. False when the actor has nothing to do, or may not do it. */
   act(actor: number): boolean {
     const { machine, vf, posted } = this.host;
-    if (actor === Actor.device) {
-      const hasActed = vf.step();
-      if (hasActed) this.#beats++;
+    if (actor === Actor.receive || actor === Actor.transmit) {
+      const hasActed = vf.stepOne(actor === Actor.receive ? "receive" : "transmit");
+      if (hasActed) this.#beats[actor === Actor.receive ? 0 : 1]++;
       return hasActed;
     }
     if (actor >= Actor.land) {

@@ -1,7 +1,7 @@
 // The steps of a schedule, each one number: whose turn it is.
 
 /** The source's actors. From `land` on: the write in flight that lands, oldest first. */
-export const Actor = { driver: 0, application: 1, device: 2, land: 3 } as const;
+export const Actor = { driver: 0, application: 1, receive: 2, transmit: 3, land: 4 } as const;
 /** Writes in flight are at most this many less `land`. */
 export const ACTORS_MAX = 8;
 /** The engine's atomic step. */

@@ -70,6 +70,11 @@ export class Beats {
     return false;
   }
 
+  /** One beat of one unit, for whoever decides himself whose turn it is. False when that unit has nothing to do. */
+  stepOne(unit: "receive" | "transmit"): boolean {
+    return !this.#isStopped && this.#parts.isBusMaster() && this.#parts[unit].step();
+  }
+
   /** Steps until there is nothing to do. */
   run(): void {
     while (this.step()) this.#runOne();
@@ -126,6 +131,7 @@ export class Beats {
     this.#parts.transmit.stop();
     this.#isStopped = true;
     this.#isAwake = false;
+    this.#isTransmitTurn = false;
   }
 
   start(): void {

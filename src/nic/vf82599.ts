@@ -133,6 +133,11 @@ export class Vf82599 implements PciFunction {
     return this.#beats.step();
   }
 
+  /** One beat of receive or of transmit, which real hardware does side by side; what is due by the clock is left alone. */
+  stepOne(unit: "receive" | "transmit"): boolean {
+    return this.#beats.stepOne(unit);
+  }
+
   /** Steps until idle. */
   run(): void {
     this.#beats.run();

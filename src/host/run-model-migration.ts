@@ -15,8 +15,8 @@ import { ReportBuilder, type MigrateOptions, type MigrationReport } from "./repo
 import type { MoveSettings, VmHostEvent } from "./vm-host-messages.ts";
 
 /** The guest is under load for so long before it is moved, and for so long after it has been. */
-const LOAD_BEFORE_MOVE_MS = 500;
-const LOAD_AFTER_MOVE_MS = 500;
+const LOAD_BEFORE_MOVE_MS = 400;
+const LOAD_AFTER_MOVE_MS = 400;
 /** The last frames reach the application. */
 const DRAIN_MS = 50;
 /** The source's device runs until frames for the guest go elsewhere: at least this long after the guest does. */

@@ -41,6 +41,7 @@ export function threadWords(): ThreadLine["words"] {
  */
 export class ThreadCaller<M extends ThreadMethods> {
   readonly #line: ThreadLine;
+  #death: string | undefined;
 
   constructor(line: ThreadLine) {
     this.#line = line;
@@ -49,6 +50,7 @@ export class ThreadCaller<M extends ThreadMethods> {
   /** Throws the OperationError that the method threw. */
   call<Name extends keyof M & string>(method: Name, parameters: Parameters<M[Name]>[0]): ReturnType<M[Name]> {
     const { words, port } = this.#line;
+    if (this.#death !== undefined) throw ended(this.#death);
     port.postMessage({ method, parameters } satisfies Call);
     const number = Atomics.add(words, ASKED, 1) + 1;
     Atomics.notify(words, ASKED);
@@ -56,16 +58,19 @@ export class ThreadCaller<M extends ThreadMethods> {
       const woken = Atomics.wait(words, ANSWERED, number - 1, SILENCE_MS);
       assert(woken !== "timed-out", `the thread of the VM has not answered ${method} for ${SILENCE_MS} ms`);
     }
-    return resultOf(receiveMessageOnPort(port)?.message as Reply | undefined) as ReturnType<M[Name]>;
+    return this.#result(receiveMessageOnPort(port)?.message as Reply | undefined) as ReturnType<M[Name]>;
+  }
+
+  #result(reply: Reply | undefined): unknown {
+    assert(reply !== undefined, "an answer was counted and not sent");
+    if ("failure" in reply) throw new OperationError(reply.failure);
+    if ("result" in reply) return reply.result;
+    this.#death = reply.death;
+    throw ended(reply.death);
   }
 }
 
-function resultOf(reply: Reply | undefined): unknown {
-  assert(reply !== undefined, "an answer was counted and not sent");
-  if ("failure" in reply) throw new OperationError(reply.failure);
-  if ("death" in reply) throw new Error(`the thread of the VM has ended: ${reply.death}`);
-  return reply.result;
-}
+const ended = (death: string): Error => new Error(`the thread of the VM has ended: ${death}`);
 
 /** The answerer's half: looks for calls whenever its loop has the time, and sleeps in between. */
 export class ThreadAnswerer {
@@ -104,7 +109,7 @@ export class ThreadAnswerer {
     Atomics.notify(words, ANSWERED);
   }
 
-  /** Tells whoever asks, now or ever, that this thread is no more. */
+  /** Tells whoever asks, now or next, that this thread is no more. */
   die(death: string): void {
     this.#reply({ death });
   }

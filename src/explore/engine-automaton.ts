@@ -1,6 +1,7 @@
 // The engine as an automaton that is learned as it is explored: the shipping code runs once for each new answer it gets.
 import { assert } from "../base/assert.ts";
 import type { PageGeometry } from "../memory/geometry.ts";
+import type { PageOrder } from "../migration/switchover.ts";
 import type { QueueCut } from "../migration/events.ts";
 import type { VfState } from "../nic/state.ts";
 import { EngineRun } from "./engine-run.ts";
@@ -98,10 +99,17 @@ export class EngineAutomaton {
       effect: notes.effect,
     });
     try {
-      const { strategy, roundsMax, change, assumptions } = this.#experiment;
+      const { strategy, roundsMax, change, assumptions, anyOrder = false } = this.#experiment;
       const { atomicBytes } = assumptions;
       const parts = { vm: view.vm, target: view.target };
-      const run = new EngineRun({ strategy, roundsMax, atomicBytes, ...(change?.(parts) ?? parts) });
+      const order: PageOrder = (left) => notes.ask({ kind: "choose", pages: left.toArray() });
+      const run = new EngineRun({
+        strategy,
+        roundsMax,
+        atomicBytes,
+        ...(change?.(parts) ?? parts),
+        ...(anyOrder ? { order } : {}),
+      });
       for (;;) {
         const hasEnded = notes.commandEnded(run.commandsDone);
         if (notes.isNew && !this.#noteYield(notes, run, { hasEnded, saveOf: (state) => view.saveOf(state) })) break;

@@ -3,7 +3,7 @@ import type { QueueCut } from "../migration/events.ts";
 import { PageLogs } from "../migration/page-logs.ts";
 import type { MigratableVm } from "../migration/parts.ts";
 import { Rounds } from "../migration/rounds.ts";
-import { Switchover, type PageTarget } from "../migration/switchover.ts";
+import { Switchover, type PageOrder, type PageTarget } from "../migration/switchover.ts";
 import type { PageSet } from "../memory/page-set.ts";
 import type { VfState } from "../nic/state.ts";
 import type { Strategy } from "../strategy/strategy.ts";
@@ -30,6 +30,7 @@ export class EngineRun {
   readonly #logs: PageLogs;
   readonly #rounds: Rounds;
   readonly #roundsMax: number;
+  readonly #order: { readonly order?: PageOrder };
   #sending: PageSet | undefined;
   #nextPage = 0;
   #isRoundDue = false;
@@ -41,6 +42,7 @@ export class EngineRun {
     readonly target: PartTarget;
     readonly roundsMax: number;
     readonly atomicBytes: number;
+    readonly order?: PageOrder;
   }) {
     this.#strategy = parts.strategy;
     this.#vm = parts.vm;
@@ -54,6 +56,7 @@ export class EngineRun {
       givenPage: (page, bytes) => this.#target.givenPage(page, bytes),
     };
     this.#roundsMax = parts.roundsMax;
+    this.#order = parts.order === undefined ? {} : { order: parts.order };
     this.#logs = new PageLogs(parts.vm);
     this.#rounds = new Rounds(parts.vm, parts.strategy, this.#logs);
     this.#rounds.begin();
@@ -144,7 +147,7 @@ export class EngineRun {
     rounds.endRound({ pages: 1, zeroPages: 0, bytes: 1, durationMs: 1 });
     this.#isRoundDue = rounds.round <= this.#roundsMax;
     if (this.#isRoundDue) return;
-    const parts = { vm: this.#vm, logs: this.#logs, owed: rounds.owed(), target: this.#pages };
+    const parts = { vm: this.#vm, logs: this.#logs, owed: rounds.owed(), target: this.#pages, ...this.#order };
     this.#switchover = new Switchover(this.#strategy, parts);
   }
 }

@@ -24,6 +24,8 @@ export type Question =
   /** What was posted: the number of its four words, or -1 if nothing was. */
   | { readonly kind: "posting"; readonly queue: number; readonly slot: number }
   | { readonly kind: "ring-view"; readonly queue: number }
+  /** Which of these pages is copied next: not the source's to say, but whoever decides what happens when. */
+  | { readonly kind: "choose"; readonly pages: readonly number[] }
   /** A number or flag in the VF's state as it was saved for the n-th time. */
   | { readonly kind: "saved"; readonly save: number; readonly path: readonly string[] };
 

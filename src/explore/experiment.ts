@@ -17,6 +17,8 @@ export interface Experiment {
   readonly assumptions: Assumptions;
   /** Rounds of pre-copy between the first one, which is over when the search begins, and the switchover. */
   readonly roundsMax: number;
+  /** The switchover's copies send their pages in any order, and every order is explored; false: upwards. */
+  readonly anyOrder?: boolean;
   /** Breaks the engine, to see that the search finds it. */
   readonly change?: (parts: EngineParts) => EngineParts;
   /** Whether the destination raises every enabled vector before the guest goes on; true unless it is to be broken. */

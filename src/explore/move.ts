@@ -329,6 +329,8 @@ export class Move {
         return this.#posting(source, question.queue, question.slot);
       case "ring-view":
         return this.source.ringViewNumber(source, question.queue);
+      case "choose":
+        return question.pages[0] as number;
       case "saved":
         return savedField(this.source.vfState(saves[question.save] as number), question.path);
       default:

@@ -16,6 +16,9 @@ export interface PageTarget {
   givenPage(page: number, bytes: Uint8Array): void;
 }
 
+/** Says which of the pages that a copy has left comes next; it is one of them. */
+export type PageOrder = (left: PageSet) => number;
+
 /**
  * Steps through `strategy.switchover`. One call of `step` does at most one thing that the device could race with: pauses
  * the CPUs, looks where the device is, reads half a descriptor, or reads one page.
@@ -34,12 +37,16 @@ export class Switchover {
   readonly #owed: PageSet;
   readonly #covered: PageSet;
   readonly #copying: PageSet;
+  readonly #order: PageOrder | undefined;
   #stateAtPause: VfState | undefined;
   #commandIndex = 0;
   #commandStarted = false;
   #nextPage = 0;
 
-  /** `owed` holds pages that pre-copy still owes; they are sent with the first `copy` command. */
+  /**
+   * `owed` holds pages that pre-copy still owes; they are sent with the first `copy` command. Without an `order` a copy
+   * sends its pages upwards.
+   */
   constructor(
     strategy: Strategy,
     parts: {
@@ -47,6 +54,7 @@ export class Switchover {
       readonly logs: PageLogs;
       readonly owed: PageSet;
       readonly target: PageTarget;
+      readonly order?: PageOrder;
     },
   ) {
     const { count } = parts.vm.machine.memory.pages;
@@ -55,6 +63,7 @@ export class Switchover {
     this.#logs = parts.logs;
     this.#target = parts.target;
     this.#owed = parts.owed;
+    this.#order = parts.order;
     this.#ringCopy = new RingCopy(parts.vm);
     this.#covered = new PageSet(count);
     this.#copying = new PageSet(count);
@@ -67,7 +76,7 @@ export class Switchover {
 
   /** Pages that the copy under way has still to send. */
   get pagesLeft(): number[] {
-    return this.#commandStarted ? this.#copying.toArray().filter((page) => page >= this.#nextPage) : [];
+    return this.#commandStarted ? this.#copying.toArray() : [];
   }
 
   /** Pages that the next copy sends in any case. */
@@ -151,9 +160,11 @@ export class Switchover {
   }
 
   #copyOnePage(): boolean {
-    const page = this.#copying.next(this.#nextPage);
-    if (page < 0) return false;
+    const lowest = this.#copying.next(this.#order === undefined ? this.#nextPage : 0);
+    if (lowest < 0) return false;
+    const page = this.#order?.(this.#copying) ?? lowest;
     this.#target.memoryPage(page);
+    this.#copying.delete(page);
     this.#nextPage = page + 1;
     return true;
   }

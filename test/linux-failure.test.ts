@@ -19,6 +19,8 @@ import { formatMac } from "../src/network/mac.ts";
 import type { PingReport } from "../src/network/ping-log.ts";
 import { networkPlan } from "../src/network/plan.ts";
 
+/** The guest is pinged this long after a move, and answers are waited for this long. */
+const PINGED_MS = 1000;
 const PING_ANSWER_MS = 1000;
 
 type VmHost = Child<VmHostMethods, VmHostEvent>;
@@ -66,11 +68,20 @@ interface Moved {
   readonly result: MoveResult;
   readonly pinger: DestinationName;
   readonly countsBefore: NetworkCounts;
+  readonly notTakenBefore: number;
   readonly endedAtMs: number;
 }
 
 const countsOf = (host: VmHost): Promise<NetworkCounts> =>
   readCounts((parameters) => host.call("runCommand", parameters));
+
+/** Frames for the source's guest that it took too slowly: dropped by the card, or by the fabric before its host's cable. */
+async function framesNotTaken(): Promise<number> {
+  const { packetBufferFull = 0, withoutDescriptors = 0 } = await source.call("framesDropped", null);
+  const { switch: counters } = await fabric.call("counters", null);
+  const port = counters.ports.find(({ name }) => name === "source");
+  return packetBufferFull + withoutDescriptors + (port?.out.dropped.backlog ?? 0);
+}
 
 /** Moves to a destination of its own; `during` is called with each event of the source. */
 async function moveTo(
@@ -79,13 +90,14 @@ async function moveTo(
   change: Partial<VmSettings> = {},
 ): Promise<Moved> {
   const countsBefore = await countsOf(source);
-  await fabric.call("startPinger", { name, intervalMs: 5, payloadBytes: 1000, seed: 1 });
+  const notTakenBefore = await framesNotTaken();
   const destination = startHost(name, () => {});
   try {
     const to = await destination.call("listen", { ...settings, cable: cablePath(directory, name), ...change });
+    await fabric.call("startPinger", { name, intervalMs: 5, payloadBytes: 1000, seed: 1 });
     onSourceEvent = (event) => during(event, destination);
     const result = await source.call("moveOut", { ...move, to });
-    return { result, pinger: name, countsBefore, endedAtMs: hostClock.nowMs() };
+    return { result, pinger: name, countsBefore, notTakenBefore, endedAtMs: hostClock.nowMs() };
   } finally {
     onSourceEvent = () => {};
     if (name !== "good") await destination.close();
@@ -95,33 +107,46 @@ async function moveTo(
 
 /** The source has the guest, and no ping was lost on it: not during the move that failed, and not after it. */
 async function assertSourceWorks(moved: Moved, code: RegExp): Promise<void> {
-  const { result } = moved;
+  const { result, notTakenBefore } = moved;
   assert.equal(result.kind, "resumed", JSON.stringify(result));
   assert.match(result.kind === "resumed" ? result.failure.code : "", code);
   const { whole, afterMove, discarded } = await pingsOf(moved, source);
-  const about = JSON.stringify({ whole, afterMove, discarded });
+  const notTaken = (await framesNotTaken()) - notTakenBefore;
+  const about = JSON.stringify({ whole, afterMove, discarded, notTaken });
   assert.ok(afterMove.answered > 50, about);
-  assert.equal(whole.answered + discarded, whole.sent, about);
+  const lost = whole.sent - whole.answered;
+  assert.ok(lost >= discarded && lost <= discarded + notTaken, about);
+  await assertPings(source);
 }
 
 /**
- * Lets the guest ping and be pinged for a while, and asks what became of the pings. One that was not answered is no loss
- * if the guest's own kernel counted that it threw the answer away: it does so when a host that got no processor for a
- * third of a second brings it more than sixty pings at once. The fabric's pings are counted, not the guest's: busybox
- * ping reads a raw socket that gets every request of the fabric as well, and may overflow.
+ * Ends the pings a while after the move, and asks what became of them. Where the host gets too little processor, some are
+ * not answered, and each of these is accounted for. The guest's own kernel throws answers away, and counts that, when
+ * more than sixty pings come at once, after a third of a second. And after some seconds the ring, the packet buffer or
+ * the cable's backlog is full; the card and the fabric count what they drop then.
  */
 async function pingsOf(
   { pinger: name, countsBefore, endedAtMs: sentFromMs }: Moved,
   host: VmHost,
 ): Promise<{ whole: PingReport; afterMove: PingReport; discarded: number }> {
+  await sleep(PINGED_MS);
+  await fabric.call("stopPinger", { name });
+  // Answers of a slow guest come late: when its shell has run twice and none came between, none is to come.
+  for (let answered = -1; ;) {
+    const discarded = (await countsOf(host)).answersDiscarded - countsBefore.answersDiscarded;
+    const whole = await fabric.call("pingReport", { name });
+    const afterMove = await fabric.call("pingReport", { name, sentFromMs });
+    if (whole.answered === answered) return { whole, afterMove, discarded };
+    answered = whole.answered;
+    await sleep(PING_ANSWER_MS);
+  }
+}
+
+/** The guest pings. Nobody else does meanwhile: busybox ping reads a raw socket that gets every ping there is, and may overflow. */
+async function assertPings(host: VmHost): Promise<void> {
   const command = `ping -c 5 -i 0.2 -W 2 ${formatIpv4(networkPlan.peerIp)}`;
   const { output, exitStatus } = await host.call("runCommand", { command, timeoutMs: 20_000 });
   assert.equal(exitStatus, 0, output);
-  await fabric.call("stopPinger", { name });
-  await sleep(PING_ANSWER_MS);
-  const whole = await fabric.call("pingReport", { name });
-  const afterMove = await fabric.call("pingReport", { name, sentFromMs });
-  return { whole, afterMove, discarded: (await countsOf(host)).answersDiscarded - countsBefore.answersDiscarded };
 }
 
 const isPhase = (event: MigrationEvent, phase: string): boolean => event.kind === "phase" && event.phase === phase;
@@ -169,4 +194,5 @@ test("after all these failures the guest moves, and its card works on the destin
   const about = JSON.stringify({ afterMove, discarded });
   assert.ok(afterMove.answered > 50, about);
   assert.ok(afterMove.answered + discarded >= afterMove.sent, about);
+  await assertPings(good);
 });

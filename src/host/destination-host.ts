@@ -117,6 +117,10 @@ export class DestinationHost {
     return runInGuest(this.#running().guest, parameters);
   }
 
+  get framesDropped(): FrameDrops {
+    return frameDrops(this.#running().guest.vf.statistics);
+  }
+
   async evidence(directory: string): Promise<DestinationEvidence> {
     const { guest } = this.#running();
     assert(this.#resumedWith !== undefined && this.#image !== undefined, "there is evidence only of a guest that runs");

@@ -74,6 +74,10 @@ export class SourceHost {
     return runInGuest(this.#guest, parameters);
   }
 
+  get framesDropped(): FrameDrops {
+    return frameDrops(this.#guest.vf.statistics);
+  }
+
   cancel(): void {
     this.#cancelling.abort();
   }

@@ -3,6 +3,7 @@ import type { ErrorFacts } from "../base/errors.ts";
 import type { VfState } from "../nic/state.ts";
 import type { MigrationEvent } from "../migration/events.ts";
 import type { LinuxAssets } from "./assets.ts";
+import type { FrameDrops } from "./frame-drops.ts";
 import type { TcpAddress } from "./tcp-transport.ts";
 
 export interface VmSettings {
@@ -84,6 +85,8 @@ export type VmHostMethods = {
   startGuest(settings: VmSettings): Promise<{ cpuDirtyLog: string; tracker: string }>;
   /** Runs a shell command in the guest. */
   runCommand(parameters: { command: string; timeoutMs: number }): Promise<GuestCommandResult>;
+  /** Frames from the network that the VF did not write to the guest's memory, by cause, as counted until now. */
+  framesDropped(parameters: null): Promise<FrameDrops>;
   /** Source: moves the guest out. Resolves with what became of it; rejects only if it could not begin. */
   moveOut(parameters: MoveSettings): Promise<MoveResult>;
   /** Source: cancels the move under way, if it still can be. */

@@ -27,6 +27,7 @@ const methods: VmHostMethods = {
     return source.methods;
   },
   runCommand: (parameters) => (source ?? theDestination()).runCommand(parameters),
+  framesDropped: async () => (source ?? theDestination()).framesDropped,
   moveOut: (settings) => theSource().moveOut(settings),
   async cancel() {
     theSource().cancel();

@@ -2,6 +2,7 @@
 import type { Violation } from "./judge.ts";
 import { Judge } from "./judge.ts";
 import { Move } from "./move.ts";
+import { MoveSystem } from "./move-system.ts";
 import { Reduction } from "./reduction.ts";
 import { Search } from "./search.ts";
 import { encodeSchedule, experimentOf, type Question } from "./schedule.ts";
@@ -68,8 +69,7 @@ function search(
     bytes: searching.bytes + move.bytes,
   });
   const searching = new Search({
-    move,
-    ...(reduced ? { reduction: new Reduction(move, experiment.strategy) } : {}),
+    system: new MoveSystem(move, reduced ? new Reduction(move, experiment.strategy) : undefined),
     statesMax: question.bounds.states,
     onEnd: (state, found) => {
       violation = judge.judge(state, found);

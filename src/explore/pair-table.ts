@@ -1,5 +1,4 @@
 // Numbers for pairs of numbers: what sets of states, and states made of parts, are kept in. Eight bytes a pair and a hash.
-import { OperationError } from "../base/errors.ts";
 
 const EMPTY = 0xffff_ffff;
 
@@ -9,65 +8,41 @@ const EMPTY = 0xffff_ffff;
  */
 export class PairTable {
   size = 0;
-  readonly #entriesMax: number;
-  #left: Uint32Array<ArrayBuffer>;
-  #right: Uint32Array<ArrayBuffer>;
-  #slots: Uint32Array<ArrayBuffer>;
-  #mask: number;
-
-  /** Fails with OperationError `explore-memory` beyond `entriesMax` pairs. */
-  constructor(options: { entriesMax?: number } = {}) {
-    this.#entriesMax = options.entriesMax ?? 0x3fff_ffff;
-    this.#left = new Uint32Array(1024);
-    this.#right = new Uint32Array(1024);
-    this.#slots = new Uint32Array(4096).fill(EMPTY);
-    this.#mask = 4095;
-  }
+  /** Left and right of each pair, side by side: whoever looks at one looks at the other. */
+  #pairs = new Uint32Array(2048);
+  #slots = new Uint32Array(4096).fill(EMPTY);
+  #mask = 4095;
 
   get bytes(): number {
-    return this.#left.byteLength + this.#right.byteLength + this.#slots.byteLength;
+    return this.#pairs.byteLength + this.#slots.byteLength;
   }
 
   left(number: number): number {
-    return this.#left[number] as number;
+    return this.#pairs[number * 2] as number;
   }
 
   right(number: number): number {
-    return this.#right[number] as number;
+    return this.#pairs[number * 2 + 1] as number;
   }
 
   /** The pair's number; a new one is `size` from before the call. */
   add(left: number, right: number): number {
+    const pairs = this.#pairs;
     let slot = hash(left, right) & this.#mask;
     for (;;) {
       const number = this.#slots[slot] as number;
       if (number === EMPTY) break;
-      if (this.#left[number] === left >>> 0 && this.#right[number] === right >>> 0) return number;
+      if (pairs[number * 2] === left >>> 0 && pairs[number * 2 + 1] === right >>> 0) return number;
       slot = (slot + 1) & this.#mask;
     }
     return this.#append(slot, left, right);
   }
 
-  /** The pair's number, or -1. */
-  find(left: number, right: number): number {
-    let slot = hash(left, right) & this.#mask;
-    for (;;) {
-      const number = this.#slots[slot] as number;
-      if (number === EMPTY) return -1;
-      if (this.#left[number] === left >>> 0 && this.#right[number] === right >>> 0) return number;
-      slot = (slot + 1) & this.#mask;
-    }
-  }
-
   #append(slot: number, left: number, right: number): number {
     const number = this.size;
-    if (number >= this.#entriesMax) throw tooMany(this.#entriesMax);
-    if (number === this.#left.length) {
-      this.#left = grown(this.#left);
-      this.#right = grown(this.#right);
-    }
-    this.#left[number] = left;
-    this.#right[number] = right;
+    if (number * 2 === this.#pairs.length) this.#pairs = grown(this.#pairs);
+    this.#pairs[number * 2] = left;
+    this.#pairs[number * 2 + 1] = right;
     this.#slots[slot] = number;
     this.size++;
     if (this.size * 2 > this.#mask) this.#rehash();
@@ -78,7 +53,7 @@ export class PairTable {
     const mask = this.#mask * 2 + 1;
     const slots = new Uint32Array(mask + 1).fill(EMPTY);
     for (let number = 0; number < this.size; number++) {
-      let slot = hash(this.#left[number] as number, this.#right[number] as number) & mask;
+      let slot = hash(this.left(number), this.right(number)) & mask;
       while (slots[slot] !== EMPTY) slot = (slot + 1) & mask;
       slots[slot] = number;
     }
@@ -97,13 +72,4 @@ function hash(left: number, right: number): number {
   let h = Math.imul(left, 0x9e37_79b1) ^ Math.imul(right, 0x85eb_ca6b);
   h = Math.imul(h ^ (h >>> 15), 0x2c1b_3c6d);
   return h ^ (h >>> 13);
-}
-
-function tooMany(entries: number): OperationError {
-  return new OperationError({
-    code: "explore-memory",
-    message: `The search has come to ${entries} states, which is its bound.`,
-    advice: "Raise --bound states=N, or make the search smaller: fewer frames, a preemption bound, or --random.",
-    facts: { entries },
-  });
 }

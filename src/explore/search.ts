@@ -1,157 +1,134 @@
-// Breadth-first search of a move: every state within reach, and the way to each, the shortest first.
-import type { Move } from "./move.ts";
+// Searches a system: every state within reach, and the way to each; the shortest first, or the deepest.
+import { OperationError } from "../base/errors.ts";
 import { PairTable } from "./pair-table.ts";
-import type { Reduction } from "./reduction.ts";
-import { ACTORS_MAX, ENGINE } from "./steps.ts";
+import { Steps, type System } from "./search-system.ts";
+import { SearchTree } from "./search-tree.ts";
+import { VisitedPairs } from "./search-visited.ts";
 
 export interface SearchOptions {
-  readonly move: Move;
-  /** Without it every order of everything is followed. */
-  readonly reduction?: Reduction;
+  readonly system: System;
+  /** Most states to be kept. */
   readonly statesMax?: number;
+  /** Most memory that search and system may take for their tables. */
+  readonly bytesMax?: number;
   /** Called for every end that is new; true ends the search. */
   readonly onEnd: (state: number, search: Search) => boolean;
   /** Called now and then; true ends the search. */
   readonly onProgress?: (search: Search) => boolean;
 }
 
+/** States between two calls of `onProgress`. */
 const PROGRESS_STATES = 1 << 14;
-/** A step, and above it how often it was done in a row. */
-const REPEATS_SHIFT = 4;
-const REPEATS_MAX = 0xfff;
 
 export class Search {
+  readonly tree = new SearchTree();
   transitions = 0;
-  /** Ends: engine sides that came to their end, and the interrupts that wait for the guest then. */
-  readonly #ends = new PairTable();
-  readonly #engineEnds = new Set<number>();
   /** Whether there is nothing left to be seen. */
   isExhausted = false;
   readonly #options: SearchOptions;
-  readonly #seen: PairTable;
-  #parents = new Uint32Array(1024);
-  #steps = new Uint16Array(1024);
+  readonly #statesMax: number;
+  readonly #steps = new Steps();
+  readonly #visited = new VisitedPairs();
+  /** Ends: engine sides that came to their end, and what of the source makes a difference then. */
+  readonly #ends = new PairTable();
+  readonly #engineEnds = new Set<number>();
   #expanded = 0;
 
   constructor(options: SearchOptions) {
     this.#options = options;
-    this.#seen = new PairTable(options.statesMax === undefined ? {} : { entriesMax: options.statesMax });
+    this.#statesMax = options.statesMax ?? Infinity;
   }
 
-  /** Ends that differ in what was sent and saved; of one of them there may be several, by the interrupts that wait. */
+  /** Ends that differ in what was sent and saved; of one of them there may be several, by the source. */
   get ends(): number {
     return this.#engineEnds.size;
   }
 
   get states(): number {
-    return this.#seen.size;
+    return this.tree.size;
   }
 
   /** States seen whose steps have not been followed. */
   get waiting(): number {
-    return this.#seen.size - this.#expanded;
+    return this.tree.size - this.#expanded;
   }
 
   get bytes(): number {
-    return this.#seen.bytes + this.#parents.byteLength + this.#steps.byteLength;
+    return this.tree.bytes + this.#visited.bytes;
   }
 
   sourceOf(state: number): number {
-    return this.#seen.left(state);
+    return this.tree.sourceOf(state);
   }
 
   engineOf(state: number): number {
-    return this.#seen.right(state);
+    return this.tree.engineOf(state);
   }
 
+  /** The states on the way to a state, the start first. */
+  statesTo(state: number): number[] {
+    return this.tree.statesTo(state);
+  }
+
+  /** The steps from the start, or from a state on the way, to a state. */
+  path(state: number, from = 0): number[] {
+    return this.tree.path(state, from);
+  }
+
+  /** Throws OperationError `explore-memory` when a bound is too small to go on. */
   run(): void {
-    const { move, onProgress } = this.#options;
-    const start = this.#visit(move.startSource, move.startEngine, 0, 0);
-    for (let state = start; state < this.#seen.size; state++) {
+    const { system } = this.#options;
+    this.#visit(system.startSource, system.startEngine, 0, 0);
+    for (let state = 0; state < this.tree.size; state++) {
       this.#expanded = state;
       if (this.#expand(state)) return;
-      if (state % PROGRESS_STATES === 0 && onProgress?.(this) === true) return;
+      if (state % PROGRESS_STATES === 0 && this.#pause()) return;
     }
+    this.#expanded = this.tree.size;
     this.isExhausted = true;
   }
 
   /** Follows every step of a state. True to end the search. */
   #expand(state: number): boolean {
-    const { move, reduction } = this.#options;
-    const source = this.#seen.left(state);
-    const engine = this.#seen.right(state);
-    if (!move.step(source, engine)) return this.#end(state, engine);
-    const { nextSource, nextEngine } = move;
-    if (reduction?.engineAlone(source) === true) {
-      this.#followEngine(state, reduction);
-      return false;
+    const { system } = this.#options;
+    const steps = this.#steps;
+    const source = this.tree.sourceOf(state);
+    const engine = this.tree.engineOf(state);
+    steps.clear();
+    if (system.expand(source, engine, steps) && this.#end(state, source, engine)) return true;
+    for (let i = 0; i < steps.count; i++) {
+      this.#visit(steps.sources[i] as number, steps.engines[i] as number, state, steps.packed[i] as number);
     }
-    const alone = reduction?.actorAlone(source, engine) ?? -1;
-    if (alone >= 0) {
-      this.#visit(move.source.next(source, alone), engine, state, alone | (1 << REPEATS_SHIFT));
-      return false;
-    }
-    for (let actor = 0; actor < ACTORS_MAX; actor++) {
-      const next = move.source.next(source, actor);
-      if (next >= 0) this.#visit(next, move.drift(engine, source, next, actor), state, actor | (1 << REPEATS_SHIFT));
-    }
-    this.#visit(nextSource, nextEngine, state, ENGINE | (1 << REPEATS_SHIFT));
     return false;
   }
 
-  /** As far as the engine goes alone; the states in between need not be kept, since nothing else begins there. */
-  #followEngine(state: number, reduction: Reduction): void {
-    const { move } = this.#options;
-    for (let repeats = 1; ; repeats++) {
-      const { nextSource, nextEngine } = move;
-      const goesOn = repeats < REPEATS_MAX && move.step(nextSource, nextEngine) && reduction.engineAlone(nextSource);
-      if (goesOn) continue;
-      this.#visit(nextSource, nextEngine, state, ENGINE | (repeats << REPEATS_SHIFT));
-      return;
-    }
+  #visit(source: number, engine: number, parent: number, packedStep: number): void {
+    this.transitions++;
+    if (!this.#visited.add(source, engine)) return;
+    if (this.tree.size >= this.#statesMax) throw tooMuch("states", this.#statesMax);
+    this.tree.add(source, engine, parent, packedStep);
   }
 
-  #end(state: number, engine: number): boolean {
+  #end(state: number, source: number, engine: number): boolean {
     const { size } = this.#ends;
-    const end = this.#ends.add(engine, this.#options.move.source.pendingIn(this.#seen.left(state)));
+    const end = this.#ends.add(engine, this.#options.system.endingOf(source));
     this.#engineEnds.add(engine);
     return end === size && this.#options.onEnd(state, this);
   }
 
-  #visit(source: number, engine: number, parent: number, step: number): number {
-    this.transitions++;
-    const size = this.#seen.size;
-    const state = this.#seen.add(source, engine);
-    if (state !== size) return state;
-    if (state >= this.#parents.length) this.#grow();
-    this.#parents[state] = parent;
-    this.#steps[state] = step;
-    return state;
+  /** Between two states: whether there is room for more, and whether to go on. */
+  #pause(): boolean {
+    const { bytesMax = Infinity, system, onProgress } = this.#options;
+    if (this.bytes + system.bytes > bytesMax) throw tooMuch("bytes", bytesMax);
+    return onProgress?.(this) === true;
   }
+}
 
-  #grow(): void {
-    const parents = new Uint32Array(this.#parents.length * 2);
-    parents.set(this.#parents);
-    this.#parents = parents;
-    const steps = new Uint16Array(this.#steps.length * 2);
-    steps.set(this.#steps);
-    this.#steps = steps;
-  }
-
-  /** The states on the way to a state, the start first. */
-  statesTo(state: number): number[] {
-    const states = [state];
-    for (let at = state; at !== 0; at = this.#parents[at] as number) states.push(this.#parents[at] as number);
-    return states.toReversed();
-  }
-
-  /** The steps from the start, or from a state on the way, to a state: actors of the source, and ENGINE. */
-  path(state: number, from = 0): number[] {
-    const path: number[] = [];
-    for (let at = state; at !== from; at = this.#parents[at] as number) {
-      const packed = this.#steps[at] as number;
-      for (let repeats = packed >>> REPEATS_SHIFT; repeats > 0; repeats--) path.push(packed & 0xf);
-    }
-    return path.toReversed();
-  }
+function tooMuch(what: "states" | "bytes", bound: number): OperationError {
+  return new OperationError({
+    code: "explore-memory",
+    message: `The search has come to ${bound} ${what === "states" ? "states" : "bytes of memory"}, which is its bound.`,
+    advice: "Raise the bound, or make the search smaller: fewer frames, a bound on preemptions, or random schedules.",
+    facts: { what, bound },
+  });
 }

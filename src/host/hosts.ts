@@ -13,19 +13,24 @@ export interface MigrationSinks {
   readonly signal: AbortSignal;
 }
 
+/**
+ * What is compiled while it runs (an emulator's translated code, a model's driver) is compiled by V8's worker threads, four
+ * by default. More than one of them take the cores from the threads that move the guest.
+ */
+const nodeOptions = ["--v8-pool-size=1"];
+
 /** Starts a host; what it tells goes to the report and to whoever watches. */
 export function startHost<M extends Methods>(options: {
   readonly side: "source" | "destination";
   readonly module: URL;
-  readonly nodeOptions?: readonly string[];
   readonly builder: ReportBuilder;
   readonly sinks: MigrationSinks;
 }): Child<M, VmHostEvent> {
-  const { side, module, nodeOptions, builder, sinks } = options;
+  const { side, module, builder, sinks } = options;
   return new Child<M, VmHostEvent>({
     name: side,
     module,
-    ...(nodeOptions === undefined ? {} : { nodeOptions }),
+    nodeOptions,
     onEvent: (event) => {
       if (event.kind === "progress") return sinks.onStage(event.text);
       const sided = { ...event.event, side };

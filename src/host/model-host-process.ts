@@ -13,6 +13,8 @@ export type ModelHostMethods = Pick<VmHostMethods, "moveOut" | "cancel" | "stopD
   listen(settings: ModelVmSettings): Promise<TcpAddress>;
   /** What guest and network have counted on this host. */
   counts(parameters: null): Promise<TrafficCounts>;
+  /** Source: how many of the network's frames from this number on came here. */
+  offeredFrom(number: number): Promise<number>;
   /** Destination: the network falls silent. */
   disconnect(parameters: null): Promise<null>;
   sourceEvidence(parameters: { directory: string }): Promise<SourceEvidence>;
@@ -57,6 +59,7 @@ const methods: ModelHostMethods = {
     return destination.listen();
   },
   counts: async () => (source ?? theDestination()).counts(),
+  offeredFrom: async (number) => theSource().offeredFrom(number),
   async disconnect() {
     theDestination().disconnect();
     return null;

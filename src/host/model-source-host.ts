@@ -56,6 +56,10 @@ export class ModelSourceHost {
     return this.#started.thread.call("counts", null);
   }
 
+  offeredFrom(number: number): number {
+    return this.#started.thread.call("offeredFrom", number);
+  }
+
   evidence(directory: string): SourceEvidence {
     return this.#started.thread.call("sourceEvidence", { directory });
   }

@@ -26,6 +26,8 @@ export type ModelThreadMethods = EngineMethods & {
   connect(parameters: null): void;
   disconnect(parameters: null): void;
   counts(parameters: null): TrafficCounts;
+  /** How many of the network's frames from this number on came here. */
+  offeredFrom(number: number): number;
   sourceEvidence(parameters: { directory: string }): SourceEvidence;
   arrivalEvidence(parameters: null): ReturnType<ModelWitness["arrivalEvidence"]>;
 };
@@ -56,6 +58,7 @@ function runThread({ settings, memory, line }: ModelThreadSetup): never {
     connect: () => vm.load.start(vm.clock.tick()),
     disconnect: () => vm.load.stop(),
     counts: () => witness.counts(),
+    offeredFrom: (number) => vm.load.offeredFrom(number),
     sourceEvidence: ({ directory }) => witness.sourceEvidence(directory),
     arrivalEvidence: () => witness.arrivalEvidence(),
   };

@@ -22,12 +22,6 @@ import type { MoveSettings, VmHostEvent, VmHostMethods, VmSettings } from "./vm-
 
 type VmHost = Child<VmHostMethods, VmHostEvent>;
 
-/**
- * The emulator's translated code is compiled by V8's worker threads, four by default. More than one of them take the cores
- * from the threads that move the guest.
- */
-const vmHostNodeOptions = ["--v8-pool-size=1"];
-
 /** The source's device runs until frames for the guest go elsewhere: at least this long after the guest does. */
 const SOURCE_DEVICE_LINGER_MS = 100;
 
@@ -118,7 +112,6 @@ class Run {
     const host: VmHost = startHost({
       side,
       module: new URL("./vm-host-process.ts", import.meta.url),
-      nodeOptions: vmHostNodeOptions,
       builder: this.#builder,
       sinks: this.#sinks,
     });

@@ -11,7 +11,7 @@ import { moveBetween, startHost, throwIfCancelled, type MigrationSinks } from ".
 import type { ModelHostMethods } from "./model-host-process.ts";
 import { loadOf, observe } from "./model-observations.ts";
 import type { ModelVmSettings } from "./model/vm.ts";
-import { ReportBuilder, type MigrateOptions, type MigrationReport } from "./report.ts";
+import { ReportBuilder, type FrameCounts, type MigrateOptions, type MigrationReport } from "./report.ts";
 import type { MoveSettings, VmHostEvent } from "./vm-host-messages.ts";
 
 /** The guest is under load for so long before it is moved, and for so long after it has been. */
@@ -77,13 +77,21 @@ async function move(parts: {
     options,
     source: await source.call("sourceEvidence", { directory }),
     destination: arrival,
-    // Frames that were due when the source was sent no more and the destination not yet any; or, less than none, those
-    // that both were sent.
-    framesLostByFabric: firstFrame - left.next,
+    framesLostByFabric: 0,
   });
+  const frames = withoutDoubles(findings.frames, await source.call("offeredFrom", firstFrame));
   const counts = { before, left, after };
   const load = options.load === undefined ? null : loadOf(options.load, counts);
-  return builder.build({ ...findings, bytesSent, guest: observe(counts), load, methods });
+  return builder.build({ ...findings, frames, bytesSent, guest: observe(counts), load, methods });
+}
+
+/**
+ * The network sends to the source until it hears that frames go elsewhere. What both were sent the source dropped, or
+ * wrote where nobody looks any more; that is no loss.
+ */
+function withoutDoubles({ delivered, lost, discarded }: FrameCounts, doubles: number): FrameCounts {
+  const dropped = Math.min(lost, doubles);
+  return { delivered, lost: lost - dropped, discarded: Math.max(0, discarded - (doubles - dropped)) };
 }
 
 function settingsOf({ memoryBytes, seed, strategy, load }: MigrateOptions): ModelVmSettings {

@@ -68,6 +68,21 @@ test("a sender that got no processor lets go of what it missed, and says how muc
   assert.equal(load.offered, sent + before - 1);
 });
 
+test("a sender knows how many it sent from any number on, those that it let go left out", () => {
+  const load = new NetworkLoad({ bitsPerSecond: 1e10, frameBytes: "64", seed: SEED, epochMs: EPOCH_MS });
+  load.start(EPOCH_MS);
+  const numbers: number[] = [];
+  for (const ms of [0, 0.001, 0.05, 30, 30.01, 30.02, 70, 70.1]) {
+    for (const sent of drain(load, EPOCH_MS + ms)) numbers.push(numberOf(sent));
+  }
+  assert.ok(load.skipped > 0);
+  for (let number = load.next - 200; number <= load.next + 1; number++) {
+    assert.equal(load.offeredFrom(number), numbers.filter((other) => other >= number).length, `from ${number}`);
+  }
+  const someWay = numbers[numbers.length >> 1] ?? 0;
+  assert.equal(load.offeredFrom(someWay), numbers.length - (numbers.length >> 1));
+});
+
 test("in the long run the wire carries what was asked for, whatever the sizes", () => {
   for (const frameBytes of frameSizes) {
     const load = new NetworkLoad({ bitsPerSecond: 2e8, frameBytes, seed: SEED, epochMs: EPOCH_MS });

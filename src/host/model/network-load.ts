@@ -33,6 +33,8 @@ const FLOWS = 4;
  */
 const DEBT_MS = 2;
 const DEBT_FRAMES_MIN = 32;
+/** Turns remembered: some hundred milliseconds of them. */
+const TURNS_KEPT = 4096;
 
 function framesPerSecond({ bitsPerSecond, frameBytes }: Pick<LoadOptions, "bitsPerSecond" | "frameBytes">): number {
   const sizes = sizesOnWire[frameBytes];
@@ -59,6 +61,10 @@ export class NetworkLoad {
   /** One frame of each size; `#order` says which size comes when. */
   readonly #frames: readonly Uint8Array[];
   readonly #order: Uint8Array;
+  /** `next` and `offered` as the last turns left them, in rings. */
+  readonly #nextAfter = new Float64Array(TURNS_KEPT);
+  readonly #offeredAfter = new Float64Array(TURNS_KEPT);
+  #turns = 0;
   #isOn = false;
 
   constructor(options: LoadOptions) {
@@ -91,10 +97,26 @@ export class NetworkLoad {
       this.next += debt - this.#debtMax;
       debt = this.#debtMax;
     }
-    const count = Math.min(debt, framesMax);
+    const count = Math.max(0, Math.min(debt, framesMax));
+    if (count === 0) return 0;
     for (let i = 0; i < count; i++) take(this.#compose(this.next++));
-    this.offered += Math.max(0, count);
-    return Math.max(0, count);
+    this.offered += count;
+    const turn = this.#turns++ % TURNS_KEPT;
+    this.#nextAfter[turn] = this.next;
+    this.#offeredAfter[turn] = this.offered;
+    return count;
+  }
+
+  /** How many of the frames from this number on were offered here, as far back as is remembered. */
+  offeredFrom(number: number): number {
+    let frames = 0;
+    for (let turn = this.#turns - 1; turn > Math.max(0, this.#turns - TURNS_KEPT); turn--) {
+      const next = this.#nextAfter[turn % TURNS_KEPT] ?? 0;
+      if (next <= number) break;
+      const offered = (this.#offeredAfter[turn % TURNS_KEPT] ?? 0) - (this.#offeredAfter[(turn - 1) % TURNS_KEPT] ?? 0);
+      frames += Math.min(offered, next - number);
+    }
+    return frames;
   }
 
   /** When the next frame is due. */

@@ -3,7 +3,8 @@ import type { Clock } from "../base/clock.ts";
 import type { SidedEvent } from "../host/report.ts";
 import type { MigrationPhase, RoundSummary } from "../migration/events.ts";
 import type { Terminal } from "./environment.ts";
-import { bar, fit } from "./layout.ts";
+import { bar } from "./layout.ts";
+import { LiveLines } from "./live-lines.ts";
 import { formatBytes, formatCount, formatMs, formatRate } from "./quantities.ts";
 
 const REDRAW_MS = 100;
@@ -18,17 +19,17 @@ type RoundProgress = Extract<SidedEvent, { kind: "round-progress" }>;
 export class Progress {
   readonly #terminal: Terminal;
   readonly #clock: Clock;
+  readonly #lines: LiveLines;
   #stage: { readonly text: string; readonly sinceMs: number } | undefined;
-  #live = "";
   #drawnAtMs = Number.NEGATIVE_INFINITY;
   #roundBeganAtMs = 0;
   #lastRound: RoundSummary | undefined;
   #ranOnDestination = false;
-  #isOver = false;
 
   constructor(terminal: Terminal, clock: Clock) {
     this.#terminal = terminal;
     this.#clock = clock;
+    this.#lines = new LiveLines(terminal);
   }
 
   /** What is being done until the next stage or event. */
@@ -36,14 +37,14 @@ export class Progress {
     this.#endStage();
     this.#stage = { text, sinceMs: this.#clock.nowMs() };
     if (this.#terminal.isTTY) this.tick();
-    else this.#permanent(text);
+    else this.#lines.permanent(text);
   }
 
   /** Keeps the clock on a living stage going; called a few times a second. */
   tick(): void {
     if (this.#stage === undefined || !this.#terminal.isTTY) return;
     const elapsedMs = this.#clock.nowMs() - this.#stage.sinceMs;
-    this.#draw(elapsedMs < 1000 ? this.#stage.text : `${this.#stage.text}  ${formatMs(elapsedMs)}`);
+    this.#lines.draw(elapsedMs < 1000 ? this.#stage.text : `${this.#stage.text}  ${formatMs(elapsedMs)}`);
   }
 
   event(event: SidedEvent): void {
@@ -56,17 +57,17 @@ export class Progress {
         return;
       case "round":
         this.#endStage();
-        this.#permanent(this.#roundLine(event.summary));
+        this.#lines.permanent(this.#roundLine(event.summary));
         this.#lastRound = event.summary;
         this.#roundBeganAtMs = event.atMs;
         return;
       case "running":
         // Both sides say so, the destination because it does and the source because it heard.
-        if (!this.#ranOnDestination) this.#permanent("switchover  the guest runs on the destination");
+        if (!this.#ranOnDestination) this.#lines.permanent("switchover  the guest runs on the destination");
         this.#ranOnDestination = true;
         return;
       case "failed":
-        if (event.side === "source") this.#permanent(`${this.#terminal.colors.red("failed")}  ${event.message}`);
+        if (event.side === "source") this.#lines.permanent(`${this.#terminal.colors.red("failed")}  ${event.message}`);
         return;
       case "vcpus-paused":
       case "device-stopped":
@@ -78,14 +79,13 @@ export class Progress {
 
   /** Something a person should know now. */
   note(text: string): void {
-    this.#permanent(this.#terminal.colors.yellow(text));
+    this.#lines.permanent(this.#terminal.colors.yellow(text));
   }
 
   /** Leaves the terminal as it should be for whatever is printed next. */
   end(): void {
     this.#endStage();
-    this.#erase();
-    this.#isOver = true;
+    this.#lines.end();
   }
 
   #phase(phase: MigrationPhase, atMs: number): void {
@@ -98,10 +98,10 @@ export class Progress {
         return;
       case "switchover":
         this.#endStage();
-        this.#draw("switchover");
+        this.#lines.draw("switchover");
         return;
       case "resumed":
-        this.#permanent("The guest runs on, on the source.");
+        this.#lines.permanent("The guest runs on, on the source.");
         return;
       case "outcome-unknown":
         this.note("The link broke after the destination was told to go; whether the guest runs there is not known.");
@@ -127,7 +127,7 @@ export class Progress {
       formatRate(rate),
     ];
     if (this.#lastRound !== undefined) parts.push(...outlook(this.#lastRound));
-    this.#draw(this.#fitting(parts, []));
+    this.#lines.draw(this.#fitting(parts, []));
   }
 
   #roundLine(round: RoundSummary): string {
@@ -157,27 +157,7 @@ export class Progress {
     this.#stage = undefined;
     if (stage === undefined || !this.#terminal.isTTY) return;
     const elapsed = this.#terminal.colors.dim(formatMs(this.#clock.nowMs() - stage.sinceMs));
-    this.#permanent(`${stage.text}  ${elapsed}`);
-  }
-
-  /** Rewrites the living line. */
-  #draw(text: string): void {
-    if (!this.#terminal.isTTY || this.#isOver) return;
-    const line = fit(`  ${text}`, this.#terminal.columns - 1, this.#terminal.unicode);
-    if (line === this.#live) return;
-    this.#live = line;
-    this.#terminal.write(`\r\u001B[2K${line}`);
-  }
-
-  #erase(): void {
-    if (this.#live !== "") this.#terminal.write("\r\u001B[2K");
-    this.#live = "";
-  }
-
-  #permanent(text: string): void {
-    if (this.#isOver) return;
-    this.#erase();
-    this.#terminal.write(`  ${text}\n`);
+    this.#lines.permanent(`${stage.text}  ${elapsed}`);
   }
 }
 

@@ -10,13 +10,19 @@ const PLACES_SHOWN = 3;
 
 export function corruptionSection(report: MigrationReport, page: Page): string[] {
   const { corruptions, corruptionTotals: totals } = report;
-  const shown = spreadOverHazards(corruptions, PLACES_SHOWN);
-  const lines = hazardLines(report, page);
-  for (const corruption of shown) lines.push("", ...place(corruption, page));
-  const more = totals.corruptions - shown.length;
+  const lines = [...hazardLines(report, page), ...corruptionPlaces(corruptions, PLACES_SHOWN, page)];
+  const shown = Math.min(PLACES_SHOWN, corruptions.length);
+  const more = totals.corruptions - shown;
   if (more === 0) return lines;
-  const listed = corruptions.length > shown.length ? `; --json lists the first ${formatCount(corruptions.length)}` : "";
+  const listed = corruptions.length > shown ? `; --json lists the first ${formatCount(corruptions.length)}` : "";
   return [...lines, "", page.colors.dim(`  and ${formatCount(more)} more${listed}`)];
+}
+
+/** Some of the places with their bytes, each after a blank line. */
+export function corruptionPlaces(corruptions: readonly Corruption[], count: number, page: Page): string[] {
+  const lines: string[] = [];
+  for (const corruption of spreadOverHazards(corruptions, count)) lines.push("", ...place(corruption, page));
+  return lines;
 }
 
 /** How often each hazard struck, the most frequent first. */

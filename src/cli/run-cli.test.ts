@@ -30,6 +30,17 @@ const endings: readonly (readonly [words: string, code: number, complaint?: RegE
   ["migrate elsewhere", 64, /Too many arguments/],
   ["emigrate", 64, /Unknown command 'emigrate'\. Did you mean migrate\?/],
   ["strategies --json --markdown", 64, /cannot both be had/],
+  ["explore --all --strategy blind", 64, /cannot both be had/],
+  ["explore --strategy hope", 64, /no strategy called "hope"/],
+  ["explore --assume frames=2", 64, /no assumption "frames=2"\. Use one of: atomicBytes=8/],
+  ["explore --bound frames=9", 64, /no bound "frames=9"\. Use one of: frames=0\.\.8/],
+  ["explore --threads 0", 64, /--threads cannot be "0"/],
+  ["explore blind", 64, /Too many arguments/],
+  ["replay", 64, /missing required argument/i],
+  ["replay nonsense", 64, /no schedule: "nonsense"/],
+  ["replay u1:blind:frames=1:rg", 1, /Step 2 of this schedule cannot be done/],
+  ["replay u1:rings-first:frames=1:r2E6", 0],
+  ["replay u1:blind:frames=1:r2E6", 2],
   ["strategies", 0],
   ["--help", 0],
   ["migrate --help", 0],
@@ -50,13 +61,13 @@ test("without a command the program shows its help and calls that wrong usage", 
 });
 
 test("help of every command shows its examples and the exit codes", async () => {
-  for (const words of ["--help", "migrate --help", "strategies --help"]) {
+  for (const words of ["--help", "migrate --help", "explore --help", "replay --help", "strategies --help"]) {
     const { stdout, exitCode } = await underway(words);
     assert.equal(exitCode, 0);
     assert.match(stdout, /Examples:\n {2}\$ bin\/underway/);
     assert.match(
       stdout,
-      /Exit codes:\n +0 {2}consistent.*\n +1 {2}.*\n +2 {2}corrupt.*\n +3 {2}stalled.*\n +64 {2}wrong usage/,
+      /Exit codes:\n +0 {2}consistent.*\n +0 {2}explore.*\n +1 {2}.*\n +2 {2}corrupt.*\n +2 {2}explore.*\n +3 {2}stalled.*\n +64 {2}wrong usage/,
     );
     for (const line of stdout.split("\n")) assert.ok(line.length <= 82, line);
   }

@@ -2,10 +2,12 @@
 import { Command, CommanderError, type OutputConfiguration } from "commander";
 import { OperationError } from "../base/errors.ts";
 import type { Environment } from "./environment.ts";
+import { exploreCommand, type Explorer } from "./explore-command.ts";
 import { ExitCode, exitCodeMeanings } from "./exit-codes.ts";
 import { reportFailure, WrongUsage } from "./failure.ts";
 import { migrateCommand, type MigrationRunner } from "./migrate-command.ts";
 import { PROGRAM, VERSION } from "./program.ts";
+import { replayCommand } from "./replay-command.ts";
 import { strategiesCommand } from "./strategies-command.ts";
 
 const exitCodesText = `Exit codes:
@@ -17,12 +19,18 @@ export async function runCli(
   words: readonly string[],
   environment: Environment,
   loadRunner: () => Promise<MigrationRunner>,
+  loadExplorer = exploreThreads,
 ): Promise<ExitCode> {
   let exitCode: ExitCode = ExitCode.wrongUsage;
   const done = (code: ExitCode): void => {
     exitCode = code;
   };
-  const program = underway(environment, loadRunner, done);
+  const program = underway(environment, [
+    migrateCommand(environment, loadRunner, done),
+    exploreCommand(environment, loadExplorer, done),
+    replayCommand(environment, done),
+    strategiesCommand(environment, done),
+  ]);
   try {
     await program.parseAsync(words, { from: "user" });
     return exitCode;
@@ -33,11 +41,12 @@ export async function runCli(
   }
 }
 
-function underway(
-  environment: Environment,
-  loadRunner: () => Promise<MigrationRunner>,
-  done: (exitCode: ExitCode) => void,
-): Command {
+async function exploreThreads(): Promise<Explorer> {
+  const { exploreInThreads } = await import("../host/explore-threads.ts");
+  return exploreInThreads;
+}
+
+function underway(environment: Environment, commands: readonly Command[]): Command {
   const program = new Command("underway")
     .name(PROGRAM)
     .description(
@@ -50,9 +59,7 @@ function underway(
     .helpCommand(false)
     .addHelpText("after", `\nExamples:\n  $ ${PROGRAM} migrate\n  $ ${PROGRAM} migrate --help\n`)
     .addHelpText("afterAll", exitCodesText);
-  for (const command of [migrateCommand(environment, loadRunner, done), strategiesCommand(environment, done)]) {
-    program.addCommand(command);
-  }
+  for (const command of commands) program.addCommand(command);
   for (const command of [program, ...program.commands]) {
     command
       .exitOverride()

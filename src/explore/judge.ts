@@ -61,7 +61,7 @@ export class Judge {
     const outcome = this.#carryOut(schedule);
     this.judged++;
     this.#compare(search.engineOf(state), outcome, schedule);
-    const violation = this.#violation(outcome, schedule);
+    const violation = violationIn(outcome, schedule);
     if (violation !== undefined) return violation;
     const end = this.#legalEnd(state, search, outcome);
     this.#legalEnds.push(end);
@@ -104,15 +104,6 @@ export class Judge {
   /** Whether pages that were to be sent were not; see Move. */
   hasForgottenPages(engine: number): boolean {
     return this.#move.images.contents(this.#move.engineSide(engine).image).includes(FORGOTTEN);
-  }
-
-  #violation({ verdict, troubleOnSource }: Outcome, schedule: readonly number[]): Violation | undefined {
-    if (troubleOnSource !== undefined) {
-      return { property: "guest-unharmed", sentence: `on the source, ${troubleOnSource}`, hazards: [], schedule };
-    }
-    if (verdict.outcome === "consistent") return undefined;
-    const sentence = verdict.corruptions[0]?.sentence ?? "the audit says corrupt";
-    return { property: "legal-cut", sentence, hazards: Object.keys(verdict.hazards), schedule };
   }
 
   #legalEnd(state: number, search: Search, { image, resumedWith }: Outcome): LegalEnd {
@@ -171,4 +162,14 @@ export class Judge {
     }
     return search.path(end.state);
   }
+}
+
+/** What the guest on the source or the audit has against an outcome. */
+export function violationIn({ verdict, troubleOnSource }: Outcome, schedule: readonly number[]): Violation | undefined {
+  if (troubleOnSource !== undefined) {
+    return { property: "guest-unharmed", sentence: `on the source, ${troubleOnSource}`, hazards: [], schedule };
+  }
+  if (verdict.outcome === "consistent") return undefined;
+  const sentence = verdict.corruptions[0]?.sentence ?? "the audit says corrupt";
+  return { property: "legal-cut", sentence, hazards: Object.keys(verdict.hazards), schedule };
 }

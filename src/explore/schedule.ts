@@ -17,6 +17,8 @@ import { scenarioOf } from "./scenario.ts";
 /** One letter a step: guest driver, application, receive, transmit, the writes that land, engine. Digits say how often. */
 const LETTERS = "garstuvwE";
 const VERSION = "u1";
+/** Far more than any schedule has that a search finds. */
+const STEPS_MAX = 10_000;
 
 /** What an experiment is made of, and nothing else. */
 export interface Question {
@@ -63,6 +65,9 @@ export function decodeSchedule(text: string): { question: Question; steps: reado
     if (setting.replace(/=.*/, "") in boundSwitches) bounds = withBound(bounds, setting);
     else assumptions = withAssumption(assumptions, setting);
   }
+  let length = 0;
+  for (const [, count] of letters.matchAll(/[a-zA-Z]([0-9]*)/g)) length += count === "" ? 1 : Number(count);
+  if (length > STEPS_MAX) throw invalid(text);
   const steps = [...letters.matchAll(/([a-zA-Z])([0-9]*)/g)].flatMap(([, letter = "", count = ""]) => {
     const step = LETTERS.indexOf(letter);
     if (step < 0) throw invalid(text);

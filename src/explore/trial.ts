@@ -33,6 +33,7 @@ export interface Outcome {
 
 /** Hears of every step as it is done. */
 export interface Witness {
+  began?(trial: Trial): void;
   stepped?(step: number, trial: Trial): void;
 }
 
@@ -151,6 +152,7 @@ export class Trial {
   /** Leads the source and the engine through the schedule. Whether every step of it could be done. */
   run(schedule: readonly number[], witness: Witness = {}): boolean {
     this.#engine = this.#begin();
+    witness.began?.(this);
     for (const step of schedule) {
       if (!this.#step(step)) return false;
       witness.stepped?.(step, this);

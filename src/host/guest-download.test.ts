@@ -50,6 +50,12 @@ test("a guest that stands still, says nothing or does not answer is given up whe
   }
 });
 
+test("one look that is not answered in time gives nothing up", async () => {
+  const late = new OperationError({ code: "guest-command-timeout", message: "no answer", advice: "none" });
+  const { inside } = download([read(1), late, read(2), late, ended(0)], DOWNLOAD_STALL_MS + 2000);
+  assert.deepEqual(await inside.untilEnded(), { isWhole: true, sha256 });
+});
+
 test("it is waited for no longer than is asked", async () => {
   const { inside, looks } = download([read(1), read(2), read(3)]);
   assert.equal(await inside.untilEnded(() => looks() === 2), undefined);

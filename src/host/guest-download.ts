@@ -8,6 +8,8 @@ export type RunInGuest = (parameters: { command: string; timeoutMs: number }) =>
 export const COMMAND_TIMEOUT_MS = 10_000;
 /** A guest whose queue hangs takes in nothing any more; after this long without a byte its download is given up. */
 export const DOWNLOAD_STALL_MS = 8000;
+/** One look that a slow guest answers late, or not in time, is no evidence. */
+const LOOKS_IN_VAIN_MIN = 2;
 const POLL_MS = 100;
 
 const STATUS_FILE = "/root/underway-status";
@@ -36,6 +38,7 @@ export class GuestDownload {
   readonly #pause: (ms: number) => Promise<unknown>;
   #bytesRead = -1;
   #sinceMs: number;
+  #looksInVain = 0;
 
   constructor(options: { runInGuest: RunInGuest; clock: Clock; pause: (ms: number) => Promise<unknown> }) {
     this.#runInGuest = options.runInGuest;
@@ -48,16 +51,22 @@ export class GuestDownload {
   async untilEnded(isEnough: () => boolean = () => false): Promise<DownloadEnd | undefined> {
     for (;;) {
       const end = await this.#look();
-      if (end !== undefined || isEnough() || this.#clock.nowMs() - this.#sinceMs >= DOWNLOAD_STALL_MS) return end;
+      if (end !== undefined || isEnough() || this.#standsStill) return end;
       await this.#pause(POLL_MS);
     }
+  }
+
+  get #standsStill(): boolean {
+    return this.#looksInVain >= LOOKS_IN_VAIN_MIN && this.#clock.nowMs() - this.#sinceMs >= DOWNLOAD_STALL_MS;
   }
 
   async #look(): Promise<DownloadEnd | undefined> {
     const command = `cat ${SUM_FILE} ${STATUS_FILE} /proc/$(pidof wget)/io 2>/dev/null`;
     const output = await outputOf(this.#runInGuest, command);
     const bytesRead = Number(/^rchar: (\d+)/m.exec(output)?.[1] ?? -1);
+    this.#looksInVain++;
     if (bytesRead > this.#bytesRead) {
+      this.#looksInVain = 0;
       this.#bytesRead = bytesRead;
       this.#sinceMs = this.#clock.nowMs();
     }

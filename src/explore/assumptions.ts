@@ -8,6 +8,8 @@ export interface Assumptions {
   readonly prefetch: number;
   /** Device writes that may be on their way at once; 0: each lands as it is made. */
   readonly inFlight: number;
+  /** Whoever stops or saves the device waits until what is in flight has landed. */
+  readonly drain: boolean;
   /** Write-backs of descriptors have the relaxed-ordering bit: they may overtake the buffers before them. */
   readonly relaxedDescriptors: boolean;
   /** A page holds two buffers, which take turns. */
@@ -44,6 +46,11 @@ export const assumptionSwitches: { readonly [Name in keyof Assumptions]: Switch<
   },
   prefetch: { default: 0, values: [0, 2, 4, 8], sentence: "descriptors the device reads ahead" },
   inFlight: { default: 0, values: [0, 1, 2, 3, 4], sentence: "device writes that may be on their way at once" },
+  drain: {
+    default: true,
+    values: [true, false],
+    sentence: "whoever stops or saves the device waits for what is in flight (a read pushes it out)",
+  },
   relaxedDescriptors: {
     default: false,
     values: [false, true],

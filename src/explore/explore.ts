@@ -9,6 +9,7 @@ import { encodeSchedule, experimentOf, type Question } from "./schedule.ts";
 import type { Experiment } from "./experiment.ts";
 import type { Situation } from "./situations.ts";
 import { SourceGraph } from "./source-graph.ts";
+import { ENGINE } from "./steps.ts";
 
 export interface Progress {
   readonly states: number;
@@ -27,13 +28,15 @@ export interface ExploreOptions {
   readonly onProgress?: (progress: Progress) => boolean;
   /** Changes the experiment: to break it, for the tests. */
   readonly change?: (experiment: Experiment) => Experiment;
+  /** Looks only for a violation by this hazard of the audit, and goes on past all others. */
+  readonly hazard?: string;
 }
 
 export interface Explored extends Progress {
   /** `undecided`: the search ended before it had seen everything, and found nothing wrong until then. */
   readonly verdict: "safe" | "unsafe" | "undecided";
   readonly violation?: Violation;
-  /** The shortest schedule that breaks a property, as one string. */
+  /** The schedule that breaks a property with the fewest steps of guest and device, as one string. */
   readonly schedule?: string;
   readonly situations: ReadonlyMap<Situation, number>;
 }
@@ -52,7 +55,7 @@ export function explore(question: Question, options: ExploreOptions = {}): Explo
 function search(
   question: Question,
   experiment: Experiment,
-  { onProgress }: ExploreOptions,
+  { onProgress, hazard }: ExploreOptions,
   reduced: boolean,
 ): Explored | "forgetful" {
   const source = new SourceGraph(experiment);
@@ -70,9 +73,11 @@ function search(
   });
   const searching = new Search({
     system: new MoveSystem(move, reduced ? new Reduction(move, experiment.strategy) : undefined),
+    freeStep: ENGINE,
     statesMax: question.bounds.states,
     onEnd: (state, found) => {
       violation = judge.judge(state, found);
+      if (hazard !== undefined && violation?.hazards.includes(hazard) === false) violation = undefined;
       isForgetful = violation === undefined && judge.hasForgottenPages(found.engineOf(state));
       return violation !== undefined || isForgetful;
     },

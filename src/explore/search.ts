@@ -1,12 +1,17 @@
 // Searches a system: every state within reach, and the way to each; the shortest first, or the deepest.
 import { OperationError } from "../base/errors.ts";
 import { PairTable } from "./pair-table.ts";
-import { Steps, type System } from "./search-system.ts";
+import { stepOf, Steps, type System } from "./search-system.ts";
 import { SearchTree } from "./search-tree.ts";
 import { VisitedPairs } from "./search-visited.ts";
 
 export interface SearchOptions {
   readonly system: System;
+  /**
+   * A step that counts for nothing: ways with the fewest other steps come first. Without it ways with the fewest steps do.
+   * Of two orders of the same steps a reduction may leave only one; how many steps of each sort they have is the same.
+   */
+  readonly freeStep?: number;
   /** Most states to be kept. */
   readonly statesMax?: number;
   /** Most memory that search and system may take for their tables. */
@@ -27,6 +32,9 @@ export class Search {
   isExhausted = false;
   readonly #options: SearchOptions;
   readonly #statesMax: number;
+  readonly #freeStep: number;
+  /** Steps that count, taken up when everything within reach of fewer of them has been seen: four numbers each. */
+  #later: number[] = [];
   readonly #steps = new Steps();
   readonly #visited = new VisitedPairs();
   /** Ends: engine sides that came to their end, and what of the source makes a difference then. */
@@ -37,6 +45,7 @@ export class Search {
   constructor(options: SearchOptions) {
     this.#options = options;
     this.#statesMax = options.statesMax ?? Infinity;
+    this.#freeStep = options.freeStep ?? -1;
   }
 
   /** Ends that differ in what was sent and saved; of one of them there may be several, by the source. */
@@ -79,7 +88,7 @@ export class Search {
   run(): void {
     const { system } = this.#options;
     this.#visit(system.startSource, system.startEngine, 0, 0);
-    for (let state = 0; state < this.tree.size; state++) {
+    for (let state = 0; state < this.tree.size || this.#takeUp(); state++) {
       this.#expanded = state;
       if (this.#expand(state)) return;
       if (state % PROGRESS_STATES === 0 && this.#pause()) return;
@@ -97,9 +106,25 @@ export class Search {
     steps.clear();
     if (system.expand(source, engine, steps) && this.#end(state, source, engine)) return true;
     for (let i = 0; i < steps.count; i++) {
-      this.#visit(steps.sources[i] as number, steps.engines[i] as number, state, steps.packed[i] as number);
+      const packed = steps.packed[i] as number;
+      if (this.#freeStep < 0 || stepOf(packed) === this.#freeStep) {
+        this.#visit(steps.sources[i] as number, steps.engines[i] as number, state, packed);
+      } else this.#later.push(steps.sources[i] as number, steps.engines[i] as number, state, packed);
     }
     return false;
+  }
+
+  /** Goes one counted step further. False when there is nothing new. */
+  #takeUp(): boolean {
+    const size = this.tree.size;
+    while (this.#later.length > 0 && this.tree.size === size) {
+      const later = this.#later;
+      this.#later = [];
+      for (let i = 0; i < later.length; i += 4) {
+        this.#visit(later[i] as number, later[i + 1] as number, later[i + 2] as number, later[i + 3] as number);
+      }
+    }
+    return this.tree.size > size;
   }
 
   #visit(source: number, engine: number, parent: number, packedStep: number): void {

@@ -16,6 +16,7 @@ import { Actor, type Intervention } from "./steps.ts";
 export class SourceVm {
   readonly host: ModelHost;
   readonly #scenario: Scenario;
+  readonly #isDraining: boolean;
   readonly #scratch: PageSet;
   #statisticsAtStart: VfStatistics;
   readonly #start: { readonly memory: Uint8Array; readonly machine: Uint8Array; readonly vf: VfState };
@@ -29,6 +30,7 @@ export class SourceVm {
 
   constructor({ scenario, assumptions }: Pick<Experiment, "scenario" | "assumptions">) {
     this.#scenario = scenario;
+    this.#isDraining = assumptions.drain;
     this.#scratch = new PageSet(scenario.host.memoryBytes / (scenario.host.pageBytes ?? 4096));
     this.host = new ModelHost({
       ...scenario.host,
@@ -134,7 +136,13 @@ export class SourceVm {
 
   /** The VF's state as the engine saves it: what is in flight has landed. */
   saveVf(): VfState {
-    return this.host.vf.save();
+    return this.#drains(() => this.host.vf.save());
+  }
+
+  /** What the device's owner does waits for what is in flight, unless that is what is to be seen. */
+  #drains<Result>(act: () => Result): Result {
+    const { posted } = this.host;
+    return posted === undefined || this.#isDraining ? act() : posted.held(act);
   }
 
   dropsSinceStart(drops: (statistics: VfStatistics) => Readonly<Record<string, number>>): Record<string, number> {
@@ -155,10 +163,10 @@ export class SourceVm {
   intervene(what: Intervention): void {
     const { machine, vf } = this.host;
     if (what === "pause") void machine.pause();
-    else if (what === "stop-device") vf.stop();
+    else if (what === "stop-device") this.#drains(() => vf.stop());
     else if (what === "stop-transmit") {
-      vf.stopTransmit();
+      this.#drains(() => vf.stopTransmit());
       this.#isTransmitStopped = true;
-    } else vf.save();
+    } else this.saveVf();
   }
 }

@@ -77,10 +77,10 @@ export class Application {
     let length = headBytes;
     for (const { bytes } of fragments) length += bytes;
     const frame = this.#roomFor(length);
-    frame.set(memory.bytes(pages.address(headPage), headBytes), 0);
+    memory.readInto(frame, 0, pages.address(headPage), headBytes);
     let at = headBytes;
     for (const { address, bytes } of fragments) {
-      frame.set(memory.bytes(address, bytes), at);
+      memory.readInto(frame, at, address, bytes);
       at += bytes;
     }
     return frame;

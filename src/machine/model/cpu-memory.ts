@@ -39,6 +39,9 @@ export class ModelDirtyLog implements CpuDirtyLog {
   }
 }
 
+/** Up to here a loop is quicker than a call that is made for long copies. */
+const LOOP_BYTES_MAX = 128;
+
 /** Reads and writes as the guest's instructions do them. An address outside RAM is the guest's death (GuestPanic). */
 export class CpuMemory {
   readonly #memory: GuestMemory;
@@ -61,10 +64,26 @@ export class CpuMemory {
     this.#log.wrote(address, 4);
   }
 
-  /** A view of the bytes, for reading. */
-  bytes(address: number, lengthBytes: number): Uint8Array {
+  /** Reads bytes into target[at, at + lengthBytes). */
+  readInto(target: Uint8Array, at: number, address: number, lengthBytes: number): void {
     this.#check(address, lengthBytes);
-    return this.#memory.bytes().subarray(address, address + lengthBytes);
+    const bytes = this.#memory.bytes();
+    if (lengthBytes > LOOP_BYTES_MAX) target.set(bytes.subarray(address, address + lengthBytes), at);
+    else for (let i = 0; i < lengthBytes; i++) target[at + i] = bytes[address + i] as number;
+  }
+
+  /** Copies from one place, at a multiple of four, to another that it does not overlap. */
+  copy(from: number, to: number, lengthBytes: number): void {
+    this.#check(from, lengthBytes);
+    this.#check(to, lengthBytes);
+    const words = this.#memory.words();
+    const whole = lengthBytes & ~3;
+    for (let i = 0; i < whole; i += 4) words[(to + i) >>> 2] = words[(from + i) >>> 2] as number;
+    if (whole !== lengthBytes) {
+      const bytes = this.#memory.bytes();
+      for (let i = whole; i < lengthBytes; i++) bytes[to + i] = bytes[from + i] as number;
+    }
+    this.#log.wrote(to, lengthBytes);
   }
 
   setBytes(address: number, bytes: Uint8Array): void {

@@ -103,24 +103,33 @@ export class ModelMachine implements Machine {
 
   /** One step of a thread. False when it has nothing to do, or the guest is dead. */
   step(thread: ModelThread): boolean {
-    return this.#run(() => (thread === "driver" ? this.#driver.step() : this.#application.step()));
+    if (!this.#canRun()) return false;
+    try {
+      return thread === "driver" ? this.#driver.step() : this.#application.step();
+    } catch (thrown) {
+      return this.#die(thrown);
+    }
   }
 
   /** Reads one frame from the socket, as the application would when its turn came. False when there is none. */
   readSocket(): boolean {
-    return this.#run(() => this.#application.read());
+    if (!this.#canRun()) return false;
+    try {
+      return this.#application.read();
+    } catch (thrown) {
+      return this.#die(thrown);
+    }
   }
 
-  #run(step: () => boolean): boolean {
+  #canRun(): boolean {
     assert(!this.#isPaused, "a paused guest does not step");
-    if (this.#state.panic !== null) return false;
-    try {
-      return step();
-    } catch (thrown) {
-      if (!(thrown instanceof GuestPanic || thrown instanceof DriverTrouble)) throw thrown;
-      this.#state.panic = thrown.message;
-      return false;
-    }
+    return this.#state.panic === null;
+  }
+
+  #die(thrown: unknown): false {
+    if (!(thrown instanceof GuestPanic || thrown instanceof DriverTrouble)) throw thrown;
+    this.#state.panic = thrown.message;
+    return false;
   }
 
   /** The driver is asked to take the interface down and up again, with rings elsewhere in memory. */

@@ -58,7 +58,7 @@ export class Poll {
       case "look":
         return this.#look(program);
       case "read-descriptor":
-        return this.#checked({ ...program, status: receive.status(program.queue) });
+        return this.#checked(program, receive.status(program.queue));
       case "read-buffer":
         return { ...program, at: "write-buffer", word: receive.readBuffer(program.queue) };
       case "write-buffer":
@@ -108,8 +108,9 @@ export class Poll {
     return { at: "read-descriptor", queue, budget, unused, bytes };
   }
 
-  #checked(read: ProgramAt<"read-descriptor"> & { readonly status: number }): Program {
-    return { ...read, at: dirtiesDoneBuffers(this.#parts.layout.cooperation) ? "read-buffer" : "take-buffer" };
+  #checked({ queue, budget, unused, bytes }: ProgramAt<"read-descriptor">, status: number): Program {
+    const at = dirtiesDoneBuffers(this.#parts.layout.cooperation) ? "read-buffer" : "take-buffer";
+    return { at, queue, budget, unused, bytes, status };
   }
 
   #dirtied({ queue, budget, unused, bytes, status }: ProgramAt<"write-buffer">): Program {

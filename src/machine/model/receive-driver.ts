@@ -253,7 +253,7 @@ export class ReceiveDriver {
       return false;
     }
     const headBytes = this.#copiedBytes(bytes);
-    memory.setBytes(pages.address(headPage), memory.bytes(start, headBytes));
+    memory.copy(start, pages.address(headPage), headBytes);
     const frame: SocketBuffer = { headPage, headBytes, fragments: [] };
     ring.unfinished = frame;
     if (bytes > headBytes) {

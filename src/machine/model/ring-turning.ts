@@ -14,7 +14,8 @@ function turnedList<Item>(list: readonly Item[], first: number): Item[] {
 
 /** In memory, as the CPU does it: every page of the ring is in the dirty log afterwards. */
 export function turnDescriptors(memory: CpuMemory, ring: number, descriptors: number, first: number): void {
-  const bytes = memory.bytes(ring, descriptors * DESCRIPTOR_BYTES).slice();
+  const bytes = new Uint8Array(descriptors * DESCRIPTOR_BYTES);
+  memory.readInto(bytes, 0, ring, bytes.length);
   const split = first * DESCRIPTOR_BYTES;
   memory.setBytes(ring, bytes.subarray(split));
   memory.setBytes(ring + bytes.length - split, bytes.subarray(0, split));

@@ -20,8 +20,8 @@ Examples:
   $ ${PROGRAM} explore --strategy blind --json | jq -r '.[].schedule'
 
 A schedule is u1, the strategy, what differs from the defaults of explore, and
-the steps: g the driver, a the application, r and t the device's receive and
-transmit units, u to w a write that lands, E the engine; digits say how often.
+the steps: g the driver, a the application, r and s the device's receive and
+transmit units, t to w a write that lands, E the engine; digits say how often.
 If the move is not over at its end, the engine goes on alone.
 `;
 

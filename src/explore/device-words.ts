@@ -1,6 +1,7 @@
 // What the device did, in words: from its writes, and from what is different about the source afterwards.
 import { DmaPurpose } from "../iommu/dma-port.ts";
 import { DESCRIPTOR_BYTES, RXD_STAT_EOP } from "../nic/descriptors.ts";
+import type { VfStatistics } from "../nic/vf-statistics.ts";
 import type { DeviceWrite, Sighting } from "./sighting.ts";
 import { addressInWords } from "./words.ts";
 
@@ -15,31 +16,31 @@ export class DeviceWords {
   turn(before: Sighting, after: Sighting, landed: readonly DeviceWrite[]): string {
     const sentOff = after.inFlight.slice(Math.max(0, before.inFlight.length - landed.length));
     const deeds = [
-      ...landed.map((write) => `writes ${this.#write(write)}`),
-      ...sentOff.map((write) => `sends off ${this.#write(write)}`),
+      ...landed.map((write) => `writes ${this.#thing(write)}`.replace("writes the write-back of", "writes back")),
+      ...sentOff.map((write) => `sends off ${this.#thing(write)}`),
       ...interruptsInWords(before, after),
     ];
     if (after.framesSent > before.framesSent) deeds.push("sends a frame into the network");
     return deeds.length === 0 ? quietTurn(before, after) : deeds.join("; ");
   }
 
-  /** Writes that were on their way. */
+  /** What the bus did: writes that were on their way reach memory. */
   landing(landed: readonly DeviceWrite[]): string {
-    return landed.length === 0 ? "a write faults" : landed.map((write) => `${this.#write(write)} lands`).join("; ");
+    if (landed.length === 0) return "delivers a write that faults";
+    return `delivers ${landed.map((write) => this.#thing(write)).join("; ")}`;
   }
 
-  /** A write as a thing: "60 bytes into the buffer of descriptor 4, at 0x500". */
-  #write({ purpose, descriptor, queue, address, bytes }: DeviceWrite): string {
+  #thing({ purpose, descriptor, queue, address, bytes }: DeviceWrite): string {
     const ofQueue = this.#queues > 1 ? ` of queue ${queue}` : "";
     switch (purpose) {
       case DmaPurpose.rxBuffer:
         return `${bytes.length} bytes into the buffer of descriptor ${descriptor}${ofQueue}, at ${addressInWords(address)}`;
       case DmaPurpose.rxWriteBack:
-        return `descriptor ${descriptor}${ofQueue} back: ${writeBackInWords(bytes)}`;
+        return `the write-back of descriptor ${descriptor}${ofQueue}: ${writeBackInWords(bytes)}`;
       case DmaPurpose.txWriteBack:
-        return `transmit descriptor ${descriptor}${ofQueue} back: DD`;
+        return `the write-back of transmit descriptor ${descriptor}${ofQueue}: DD`;
       case DmaPurpose.txHeadWriteBack:
-        return `the transmit head${ofQueue} back`;
+        return `the transmit head${ofQueue}`;
       case DmaPurpose.message:
         return "an interrupt message";
       default:
@@ -64,16 +65,24 @@ function interruptsInWords(before: Sighting, after: Sighting): string[] {
   return vectors.map((vector) => `raises interrupt ${vector}`);
 }
 
+const drops: readonly (readonly [counter: keyof VfStatistics["receive"], sentence: string])[] = [
+  ["withoutDescriptors", "throws a frame away, for which no descriptor is posted"],
+  ["queueNotReady", "throws a frame away, for its queue is not ready"],
+  ["bufferFaults", "may not write a buffer"],
+  ["descriptorFaults", "may not read or write a descriptor, and its queue stands still"],
+];
+
 /** The turn changed no memory and raised no interrupt. */
-function quietTurn(
-  { statistics: before, vf: vfBefore }: Sighting,
-  { statistics: after, vf: vfAfter }: Sighting,
-): string {
-  const causeWas = vfBefore.receive.queues.findIndex(
-    ({ causePending }, queue) => causePending && vfAfter.receive.queues[queue]?.causePending === false,
-  );
-  if (causeWas >= 0) return `sets the interrupt cause of queue ${causeWas}, which is masked`;
-  const dropped = after.framesHeld < before.framesHeld;
-  if (dropped) return "takes a frame out of its packet buffer";
-  return "works on, without a trace in memory";
+function quietTurn(before: Sighting, after: Sighting): string {
+  const dropped = drops.find(([counter]) => after.statistics.receive[counter] > before.statistics.receive[counter]);
+  if (dropped !== undefined) return dropped[1];
+  for (let queue = 0; queue < after.vf.queuePairs; queue++) {
+    const wasPending = before.vf.receive.queues[queue]?.causePending === true;
+    const isPending = after.vf.receive.queues[queue]?.causePending === true;
+    if (wasPending && !isPending) return `sets the interrupt cause of queue ${queue}, which is masked`;
+    const head = after.vf.registers["VFTDH"]?.[queue];
+    if (head !== before.vf.registers["VFTDH"]?.[queue])
+      return `reads transmit descriptors; its transmit head is ${head}`;
+  }
+  return "works on, and neither memory nor head show it";
 }

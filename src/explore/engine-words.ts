@@ -5,7 +5,7 @@ import type { VfState } from "../nic/state.ts";
 import type { PageLog } from "../strategy/strategy.ts";
 import type { EngineDeed } from "./engine-watch.ts";
 import type { MemoryMap } from "./memory-map.ts";
-import { listInWords, pagesInWords } from "./words.ts";
+import { numbersDownInWords, numbersInWords, pagesInWords } from "./words.ts";
 
 const logs: Readonly<Record<PageLog, string>> = {
   "cpu-dirty": "the CPU's dirty log",
@@ -51,8 +51,8 @@ function headsInWords({ registers, queuePairs }: VfState): string {
 function cutInWords({ queue, head, carried, turnedBack, headAtPause }: QueueCut): string {
   const figures = [
     `the head was ${headAtPause} at the pause`,
-    `${carried} done since ${carried === 1 ? "comes" : "come"} along`,
-    `${turnedBack} turned back into posted`,
+    ...(carried > 0 ? [`${carried} done since come${carried === 1 ? "s" : ""} along`] : []),
+    ...(turnedBack > 0 ? [`${turnedBack} done turned back into posted`] : []),
   ];
   return `cuts the ring of queue ${queue} at descriptor ${head} (${figures.join(", ")})`;
 }
@@ -86,14 +86,11 @@ export function readsInWords(reads: readonly { index: number; value: number }[],
 
 function slotsInWords(slots: readonly ReadSlot[]): string {
   const [first, ...others] = slots;
-  const last = others.at(-1);
-  if (first === undefined || last === undefined) return first === undefined ? "nothing" : halfInWords(first);
-  const done = slots.flatMap(({ slot, lengthShown = 0 }) =>
-    lengthShown > 0 ? [`${slot} (length ${lengthShown})`] : [],
-  );
-  const shows = done.length === 0 ? "none of them done" : `done ${listInWords(done)}, the others not`;
-  const way =
-    last.slot > first.slot ? `${first.slot} down to 0 and round to ${last.slot}` : `${first.slot} down to ${last.slot}`;
+  if (first === undefined || others.length === 0) return first === undefined ? "nothing" : halfInWords(first);
+  const done = slots.filter(({ lengthShown = 0 }) => lengthShown > 0).map(({ slot }) => slot);
+  const shows =
+    done.length === 0 ? "none is done" : `done ${numbersInWords(done.toSorted((a, b) => a - b))}, the others not`;
+  const way = numbersDownInWords(slots.map(({ slot }) => slot));
   return `descriptors ${way} of queue ${first.queue}, upper half first: ${shows}`;
 }
 

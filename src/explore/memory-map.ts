@@ -5,6 +5,8 @@ import type { ModelState } from "../machine/model/state.ts";
 import { DESCRIPTOR_BYTES } from "../nic/descriptors.ts";
 import { listInWords, numbersInWords } from "./words.ts";
 
+const LENGTH_OFFSET = 12;
+
 export class MemoryMap {
   readonly pageBytes: number;
   readonly #layout: Layout;
@@ -40,25 +42,35 @@ export class MemoryMap {
   }
 
   #ringsInWords(address: number, bytes: Uint8Array): string {
-    const words = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    const done: string[] = [];
-    const slots: number[] = [];
-    const open: number[] = [];
-    for (let at = 0; at + DESCRIPTOR_BYTES <= bytes.length; at += DESCRIPTOR_BYTES) {
-      const place = this.receiveDescriptorAt(address + at);
-      if (place === undefined) continue;
-      const length = words.getUint16(at + 12, true);
-      slots.push(place.slot);
-      if (length > 0) done.push(`${place.slot} with length ${length}`);
-      else open.push(place.slot);
-    }
-    if (slots.length === 0) return this.#isOfTransmit(address) ? "transmit ring" : "a ring not in use";
+    const places = this.#descriptorsIn(address, bytes);
+    const [first] = places;
+    if (first === undefined) return this.#isOfTransmit(address) ? "transmit ring" : "a ring not in use";
+    const slots = (shows: "done" | "not done" | "half"): number[] =>
+      places.filter((place) => place.shows === shows).map(({ slot }) => slot);
     const shows = [
-      ...(done.length > 0 ? [`done ${listInWords(done)}`] : []),
-      ...(open.length > 0 ? [`not done ${numbersInWords(open)}`] : []),
-    ];
-    const queue = this.#layout.queuePairs > 1 ? ` of queue ${this.receiveDescriptorAt(address)?.queue ?? 0}` : "";
-    return `receive ring${queue}: ${shows.join(", ")}`;
+      ...(["done", "not done"] as const).map((state) => [state, slots(state)] as const),
+      ["the lower half of", slots("half")] as const,
+    ].filter(([, which]) => which.length > 0);
+    const queue = this.#layout.queuePairs > 1 ? ` of queue ${first.queue}` : "";
+    return `receive ring${queue}: ${shows.map(([state, which]) => `${state} ${numbersInWords(which)}`).join(", ")}`;
+  }
+
+  /** Receive descriptors of which there is a part in these bytes, and what their lengths show, if they are in it. */
+  #descriptorsIn(
+    address: number,
+    bytes: Uint8Array,
+  ): { queue: number; slot: number; shows: "done" | "not done" | "half" }[] {
+    const words = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const found: { queue: number; slot: number; shows: "done" | "not done" | "half" }[] = [];
+    const first = address - (address % DESCRIPTOR_BYTES);
+    for (let at = first; at < address + bytes.length; at += DESCRIPTOR_BYTES) {
+      const place = this.receiveDescriptorAt(at);
+      if (place === undefined) continue;
+      const length = at + LENGTH_OFFSET - address;
+      const isIn = length >= 0 && length + 2 <= bytes.length;
+      found.push({ ...place, shows: !isIn ? "half" : words.getUint16(length, true) > 0 ? "done" : "not done" });
+    }
+    return found;
   }
 
   #isOfTransmit(address: number): boolean {

@@ -119,7 +119,7 @@ export class Storyteller implements Witness {
     for (const { page } of deeds.filter((deed) => deed.kind === "give")) this.#part({ page, start: 0 }, trial);
     if (landed.length > 0) {
       const device = new DeviceWords(trial.source.host.machine.layout.queuePairs);
-      sentences.push(`meanwhile ${device.landing(landed)}`);
+      sentences.push(`meanwhile the bus ${device.landing(landed)}`);
     }
     if (deeds.length === 0)
       sentences.push(engine.phase === "round" ? "begins another round" : "has nothing more to copy");

@@ -14,6 +14,17 @@ export function numbersInWords(numbers: readonly number[]): string {
   return listInWords(parts);
 }
 
+/** Numbers that go down, and round once: "2 down to 0 and 7 down to 3". */
+export function numbersDownInWords(numbers: readonly number[]): string {
+  const runs: [first: number, last: number][] = [];
+  for (const number of numbers) {
+    const run = runs.at(-1);
+    if (run !== undefined && number === run[1] - 1) run[1] = number;
+    else runs.push([number, number]);
+  }
+  return listInWords(runs.map(([first, last]) => (first === last ? `${first}` : `${first} down to ${last}`)));
+}
+
 export function listInWords(parts: readonly string[]): string {
   if (parts.length === 0) return "none";
   const last = parts.at(-1) ?? "";

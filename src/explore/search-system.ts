@@ -43,9 +43,6 @@ export function stepOf(packed: number): number {
   return packed & ((1 << REPEATS_SHIFT) - 1);
 }
 
-/** The step that was packed. */
-export const stepOf = (packed: number): number => packed & ((1 << REPEATS_SHIFT) - 1);
-
 /** Adds a packed step to a path as often as it is done. */
 export function unpackStep(packed: number, path: number[]): void {
   for (let repeats = packed >>> REPEATS_SHIFT; repeats > 0; repeats--) path.push(stepOf(packed));

@@ -107,8 +107,8 @@ test("a step whose actor has nothing to do is refused, with what can be done", (
 });
 
 test("a schedule of more steps than any search finds is refused before room is made for it", () => {
-  for (const letters of ["r9999".repeat(200), "rE".repeat(10_000)]) {
-    assert.throws(() => decodeSchedule(`u1:blind::${letters}`), { code: "schedule-invalid" });
+  for (const many of ["r9999".repeat(200), "rE".repeat(10_000)]) {
+    assert.throws(() => decodeSchedule(`u1:blind::${many}`), { code: "schedule-invalid" });
   }
 });
 
@@ -132,7 +132,9 @@ const settings = [
   "toString=1",
   "frames=-1",
 ];
-const turns = fc.array(fc.tuple(fc.constantFrom(..."garstuvwEz"), fc.constantFrom("", "2", "7", "0", "600")));
+/** The last is none. */
+const letters = ["g", "a", "r", "s", "t", "u", "v", "w", "E", "z"];
+const turns = fc.array(fc.tuple(fc.constantFrom(...letters), fc.constantFrom("", "2", "7", "0", "600")));
 
 test("no schedule that reads like one crashes a replay or keeps it from its end", () => {
   const schedules = fc

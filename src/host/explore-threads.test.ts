@@ -1,0 +1,80 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { defaultAssumptions, defaultBounds } from "../explore/assumptions.ts";
+import type { Question } from "../explore/schedule.ts";
+import { exploreInThreads, type ExploreSinks } from "./explore-threads.ts";
+
+const question = (strategy: string, frames = 1): Question => ({
+  strategy,
+  assumptions: defaultAssumptions,
+  bounds: { ...defaultBounds, frames },
+});
+
+const sinks = (more: Partial<ExploreSinks> = {}): ExploreSinks => ({
+  onBegin: () => {},
+  onProgress: () => {},
+  onDecided: () => {},
+  signal: new AbortController().signal,
+  ...more,
+});
+
+const alone = { reduced: true, threads: 1 };
+
+test("answers come in the order of the questions, each with its question, whichever thread was done first", async () => {
+  const questions = [question("quiesce"), question("blind")];
+  const begun: Question[] = [];
+  const decided: Question[] = [];
+  const options = { reduced: true, threads: 2 };
+  const answers = await exploreInThreads(
+    questions,
+    options,
+    sinks({ onBegin: (each) => begun.push(each), onDecided: (each) => decided.push(each.question) }),
+  );
+  assert.deepEqual(
+    answers.map((answer) => [answer.question, answer.explored.verdict]),
+    [
+      [questions[0], "safe"],
+      [questions[1], "unsafe"],
+    ],
+  );
+  assert.deepEqual(begun, questions);
+  assert.equal(decided.length, 2);
+  assert.ok(answers.every(({ seconds, explored }) => seconds > 0 && explored.situations.size > 0));
+});
+
+test("what a search throws comes out with its code and with the strategy, and nothing begins after it", async () => {
+  const begun: string[] = [];
+  const running = exploreInThreads(
+    [question("hope"), question("blind")],
+    alone,
+    sinks({ onBegin: ({ strategy }) => begun.push(strategy) }),
+  );
+  await assert.rejects(running, { code: "strategy-unknown", facts: { name: "hope", strategy: "hope" } });
+  assert.deepEqual(begun, ["hope"]);
+});
+
+test("a thread that dies of a defect fails the search with what it died of", async () => {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a question that nobody can ask
+  const broken = { ...question("blind"), bounds: undefined } as unknown as Question;
+  await assert.rejects(exploreInThreads([broken], alone, sinks()), TypeError);
+});
+
+test("an interrupt ends the threads, and the search is told to be cancelled", async () => {
+  const controller = new AbortController();
+  const running = exploreInThreads(
+    [question("rings-first", 4), question("blind")],
+    alone,
+    sinks({ signal: controller.signal, onBegin: () => setImmediate(() => controller.abort()) }),
+  );
+  await assert.rejects(running, { code: "cancelled" });
+});
+
+test("a search that is cancelled before it begins begins nothing", async () => {
+  const begun: Question[] = [];
+  const running = exploreInThreads(
+    [question("blind")],
+    alone,
+    sinks({ signal: AbortSignal.abort(), onBegin: (each) => begun.push(each) }),
+  );
+  await assert.rejects(running, { code: "cancelled" });
+});

@@ -34,6 +34,7 @@ export class ModelDestinationHost {
     this.#started = startModelVm(settings);
     this.#image = new ImageRecorder(this.#started.vm.machine.memory.pages);
     this.#started.vm.vf.stop();
+    this.#started.thread.call("rehearse", null);
   }
 
   async listen(): Promise<TcpAddress> {

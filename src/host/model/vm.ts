@@ -112,11 +112,11 @@ export class ModelVm {
     this.load.start(this.clock.tick());
   }
 
-  /** Everybody does a little. False when there was nothing to do. */
-  turn(): boolean {
+  /** Everybody does a little, less if somebody is waiting. False when there was nothing to do. */
+  turn(isAwaited: () => boolean): boolean {
     const nowMs = this.clock.tick();
     let isBusy = this.load.offer(nowMs, FRAMES_PER_TURN, this.#take) > 0;
-    for (let batch = 0; batch < BATCHES_PER_TURN; batch++) {
+    for (let batch = 0; batch < BATCHES_PER_TURN && !isAwaited(); batch++) {
       const device = this.#runDevice(1 + this.#random.below(BEATS_PER_BATCH_MAX));
       const guest = this.#runGuest(1 + this.#random.below(STEPS_PER_BATCH_MAX));
       if (!device && !guest) break;

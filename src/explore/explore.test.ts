@@ -23,3 +23,14 @@ test("what the reductions leave out makes no difference: the ends and the verdic
     assert.ok(reduced.states < whole.states, `${name}: ${reduced.states} of ${whole.states} states`);
   }
 });
+
+test("guests that are paused elsewhere in their program need not be told apart", () => {
+  for (const name of ["rings-first", "reinit"]) {
+    const question = { strategy: name, assumptions: defaultAssumptions, bounds };
+    const together = explore(question);
+    const apart = explore(question, { tellsGuestsApart: true });
+    assert.equal(together.verdict, apart.verdict, name);
+    assert.deepEqual([...together.situations.keys()].toSorted(), [...apart.situations.keys()].toSorted(), name);
+    assert.ok(together.states < apart.states, `${name}: ${together.states} of ${apart.states} states`);
+  }
+});

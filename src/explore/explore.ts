@@ -28,8 +28,13 @@ export interface ExploreOptions {
   readonly onProgress?: (progress: Progress) => boolean;
   /** Changes the experiment: to break it, for the tests. */
   readonly change?: (experiment: Experiment) => Experiment;
-  /** Looks only for a violation by this hazard of the audit, and goes on past all others. */
+  /**
+   * Looks only for a violation by this hazard of the audit, and goes on past all others. Some hazards have their name from
+   * where the guest's driver was, so paused guests are told apart.
+   */
   readonly hazard?: string;
+  /** Paused guests that differ in anything are different states; otherwise they are judged together. Default false. */
+  readonly tellsGuestsApart?: boolean;
 }
 
 export interface Explored extends Progress {
@@ -55,10 +60,10 @@ export function explore(question: Question, options: ExploreOptions = {}): Explo
 function search(
   question: Question,
   experiment: Experiment,
-  { onProgress, hazard }: ExploreOptions,
+  { onProgress, hazard, tellsGuestsApart = hazard !== undefined }: ExploreOptions,
   reduced: boolean,
 ): Explored | "forgetful" {
-  const source = new SourceGraph(experiment);
+  const source = new SourceGraph(experiment, { tellsGuestsApart });
   const move = new Move({ experiment, source, forgets: reduced });
   const judge = new Judge(experiment, move);
   let violation: Violation | undefined;

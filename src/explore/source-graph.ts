@@ -53,6 +53,7 @@ export class SourceGraph {
   readonly #savedFrom = new Map<number, Set<number>>();
   readonly #states = new Map<string, number>();
   readonly #vm: SourceVm;
+  readonly #tellsGuestsApart: boolean;
   /** State the VM is in, or -1. */
   #at = 0;
   // One entry a state.
@@ -71,7 +72,12 @@ export class SourceGraph {
   stepsDone = 0;
   replays = 0;
 
-  constructor(experiment: Pick<Experiment, "scenario" | "assumptions">) {
+  /** `tellsGuestsApart`: paused guests that differ in anything are different states. */
+  constructor(
+    experiment: Pick<Experiment, "scenario" | "assumptions">,
+    options: { readonly tellsGuestsApart?: boolean } = {},
+  ) {
+    this.#tellsGuestsApart = options.tellsGuestsApart ?? false;
     this.#vm = new SourceVm(experiment);
     const { machine, vf } = this.#vm.host;
     this.pageCount = machine.memory.pages.count;
@@ -273,10 +279,10 @@ export class SourceGraph {
     const { isPaused } = machine;
     const flights = posted?.inFlight.map(flightKey).join(";") ?? "";
     const hidden = `${isPaused} ${numbersKey(this.#vm.progress)} ${flights}`;
-    // Of a guest that stands still only its memory matters until it goes on, and the interrupts that wait for it;
-    // `guestsAtPause` knows what it may be.
+    // Of a guest that stands still only its memory matters until it goes on, and the interrupts that wait for it; what it
+    // may be `guestsAtPause` knows.
     const pending = pendingVectors(this.guests.value(guest));
-    const cpus = isPaused ? `pending ${pending}` : guest;
+    const cpus = isPaused && !this.#tellsGuestsApart ? `pending ${pending}` : guest;
     const key = `${memory} ${vf} ${cpus} ${tracker} ${rings} ${hidden}`;
     const known = this.#states.get(key);
     if (known !== undefined) return known;

@@ -133,6 +133,10 @@ for (const [name, { strategy, change, assumptions, bounds, hazards }] of Object.
     assert.equal(verdict, "unsafe");
     const found = `${violation?.property}: ${violation?.hazards.join()} by ${schedule ?? ""}`;
     if (hazards.length === 0) assert.equal(violation?.property, "progress", found);
-    else assert.ok(violation?.hazards.some((hazard) => hazards.includes(hazard)), found);
+    else
+      assert.ok(
+        violation?.hazards.some((hazard) => hazards.includes(hazard)),
+        found,
+      );
   });
 }

@@ -61,7 +61,8 @@ test("the keys of the JSON are these, whether something breaks or not", async ()
   for (const strategy of ["blind", "rings-first"]) {
     const { stdout } = await underway("replay", `u1:${strategy}:frames=1:r2E6`, "--json");
     const data = JSON.parse(stdout) as { story: object[]; violation: object | null };
-    const keys = "strategy assumptions bounds schedule steps stepsAsked story violation cuts frames corruptions";
+    const keys =
+      "strategy assumptions bounds schedule steps stepsAsked story afterwards violation cuts frames corruptions";
     assert.deepEqual(Object.keys(data), keys.split(" "));
     assert.deepEqual(Object.keys(data.story[0] ?? {}), ["first", "last", "who", "sentence"]);
     assert.equal(data.violation === null, strategy === "rings-first");

@@ -64,7 +64,8 @@ function rendered(replayed: Replayed, terminal: Terminal): string {
 }
 
 /** What `--json` prints. Its keys are stable. */
-function replayedAsData({ question, schedule, stepsAsked, steps, scenes, outcome, violation }: Replayed): object {
+function replayedAsData(replayed: Replayed): object {
+  const { question, schedule, stepsAsked, steps, scenes, outcome, violation, afterwards } = replayed;
   const { verdict, cuts } = outcome;
   const { property, sentence, hazards } = violation ?? {};
   return {
@@ -73,6 +74,7 @@ function replayedAsData({ question, schedule, stepsAsked, steps, scenes, outcome
     steps,
     stepsAsked,
     story: scenes,
+    afterwards,
     violation: violation === undefined ? null : { property, sentence, hazards },
     cuts,
     frames: verdict.frames,

@@ -11,21 +11,24 @@ const WHO_COLUMNS = 12;
 
 /** The story and its end, without a blank line before or after. */
 export function storyLines(replayed: Replayed, page: Page, indent: string): string[] {
-  return [...sceneLines(replayed, page, indent), "", ...endLines(replayed, page, indent)];
+  const { scenes, steps, afterwards } = replayed;
+  const lines = sceneLines(scenes, page, indent);
+  const last = scenes.at(-1)?.last ?? 0;
+  if (last < steps) lines.push(indent + page.colors.dim(`and ${counted(steps - last, "more step")} after the fault`));
+  if (afterwards.length > 0)
+    lines.push("", `${indent}Then, on the destination:`, ...sceneLines(afterwards, page, indent));
+  return [...lines, "", ...endLines(replayed, page, indent)];
 }
 
-function sceneLines({ scenes, steps }: Replayed, page: Page, indent: string): string[] {
+function sceneLines(scenes: readonly Scene[], page: Page, indent: string): string[] {
   const { dim } = page.colors;
   const numberColumns = scenes.reduce((columns, scene) => Math.max(columns, numbers(scene).length), 0);
   const gap = " ".repeat(2);
-  const lines = scenes.flatMap((scene) => {
+  return scenes.flatMap((scene) => {
     const first = indent + dim(numbers(scene).padStart(numberColumns)) + gap + scene.who.padEnd(WHO_COLUMNS);
     const following = indent + " ".repeat(numberColumns + gap.length + WHO_COLUMNS);
     return paragraph(scene.sentence, page.width, following, first);
   });
-  const last = scenes.at(-1)?.last ?? 0;
-  if (last < steps) lines.push(indent + dim(`and ${counted(steps - last, "more step")} after the fault`));
-  return lines;
 }
 
 const numbers = ({ first, last }: Scene): string => (first === last ? `${first}` : `${first}-${last}`);

@@ -11,9 +11,16 @@ const TURNS_MAX = 5000;
 const FLOW = 7;
 const FRAME_BYTES = 60;
 
+/** Hears of every turn of a life as it is taken. */
+export interface LifeWitness {
+  began(host: ModelHost): void;
+  turned(who: "driver" | "device" | "application", host: ModelHost): void;
+}
+
 export class Afterlife {
   readonly #experiment: Experiment;
   readonly #host: ModelHost;
+  #witness: LifeWitness | undefined;
   lives = 0;
 
   constructor(experiment: Experiment) {
@@ -25,10 +32,11 @@ export class Afterlife {
    * Lets the guest live on with this memory and this VF until it waits, then sends it more frames than its ring has
    * descriptors. What is wrong, or undefined.
    */
-  trouble(guest: Uint8Array, image: Uint8Array, resumedWith: VfState): string | undefined {
+  trouble(guest: Uint8Array, image: Uint8Array, resumedWith: VfState, witness?: LifeWitness): string | undefined {
     const { machine, vf } = this.#host;
     const { strategy, raisesInterrupts = true } = this.#experiment;
     this.lives++;
+    this.#witness = witness;
     void machine.pause();
     machine.memory.bytes().set(image);
     machine.restoreState(guest);
@@ -37,6 +45,7 @@ export class Afterlife {
     vf.start();
     void machine.resume();
     if (raisesInterrupts) vf.raiseAllEnabled();
+    witness?.began(this.#host);
     return this.#settle() ?? this.#sendFrames() ?? this.#unharmed();
   }
 
@@ -58,8 +67,11 @@ export class Afterlife {
     const { machine, vf } = this.#host;
     for (let turn = 0; turn < TURNS_MAX; turn++) {
       const driver = machine.step("driver");
+      if (driver) this.#witness?.turned("driver", this.#host);
       const device = vf.step();
+      if (device) this.#witness?.turned("device", this.#host);
       const application = machine.readSocket();
+      if (application) this.#witness?.turned("application", this.#host);
       if (!driver && !device && !application) return undefined;
     }
     return "guest and device go round in circles";

@@ -4,8 +4,9 @@ import fc from "fast-check";
 import { OperationError } from "../base/errors.ts";
 import { strategies } from "../strategy/strategies.ts";
 import { assumptionSwitches, boundSwitches } from "./assumptions.ts";
-import { replay, type Replayed } from "./replay.ts";
-import { decodeSchedule } from "./schedule.ts";
+import { lifeAfter, replay, type Replayed } from "./replay.ts";
+import { decodeSchedule, experimentOf } from "./schedule.ts";
+import { Trial } from "./trial.ts";
 
 const SEED = 20_151_029;
 
@@ -110,6 +111,28 @@ test("a schedule of more steps than any search finds is refused before room is m
   for (const many of ["r9999".repeat(200), "rE".repeat(10_000)]) {
     assert.throws(() => decodeSchedule(`u1:blind::${many}`), { code: "schedule-invalid" });
   }
+});
+
+test("of a guest that does not live on, the last turns on the destination are told", () => {
+  const { schedule } = replayed("u1:quiesce:frames=1:r");
+  const { question, steps } = decodeSchedule(schedule);
+  const trial = new Trial(experimentOf(question));
+  assert.ok(trial.run(steps));
+  const outcome = trial.outcome();
+  // A VF that has forgotten which descriptors it was given.
+  const registers = { ...outcome.resumedWith.registers, VFRDT: outcome.resumedWith.registers["VFRDH"] ?? [] };
+  const broken = { ...outcome, resumedWith: { ...outcome.resumedWith, registers } };
+  const { violation, afterwards } = lifeAfter(experimentOf(question), broken, steps);
+  assert.equal(violation?.sentence, "on the destination, frame 1 after the move never came to the guest");
+  const turnsTold = afterwards.map(({ first, who, sentence }) => `${first} ${who} ${sentence}`);
+  assert.ok(
+    turnsTold.includes("8 application reads a frame from its socket, and every byte of it is right"),
+    turnsTold.join("\n"),
+  );
+  assert.deepEqual(turnsTold.slice(-2), [
+    "20 driver looks at descriptor 5: its length is 0, it is not done",
+    "21 driver ends its poll and lets interrupt 0 through again",
+  ]);
 });
 
 /** Done, or refused with a typed error. */

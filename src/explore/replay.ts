@@ -4,6 +4,7 @@ import { OperationError } from "../base/errors.ts";
 import { Afterlife } from "./afterlife.ts";
 import type { Experiment } from "./experiment.ts";
 import { violationIn, type Violation } from "./judge.ts";
+import { LifeTeller } from "./life-story.ts";
 import { encodeSchedule, experimentOf, type Question } from "./schedule.ts";
 import { Actor, ENGINE } from "./steps.ts";
 import { Storyteller, type Scene } from "./story.ts";
@@ -19,6 +20,8 @@ export interface Replayed {
   readonly scenes: readonly Scene[];
   readonly outcome: Outcome;
   readonly violation: Violation | undefined;
+  /** The guest's last turns on the destination before it is seen that something is wrong there; empty if nothing is. */
+  readonly afterwards: readonly Scene[];
 }
 
 /** An engine that is alone comes to its end in far fewer. */
@@ -41,6 +44,7 @@ export function replay(question: Question, asked: readonly number[]): Replayed {
   }
   const scenes = teller.scenes.slice(0, teller.troubleAt?.scenes);
   const outcome = trial.outcome();
+  const found = violationIn(outcome, steps);
   return {
     question,
     schedule: encodeSchedule(question, steps),
@@ -48,20 +52,21 @@ export function replay(question: Question, asked: readonly number[]): Replayed {
     steps: steps.length,
     scenes,
     outcome,
-    violation: violationIn(outcome, steps) ?? violationAfterwards(experiment, outcome, steps),
+    ...(found === undefined ? lifeAfter(experiment, outcome, steps) : { violation: found, afterwards: [] }),
   };
 }
 
 /** What the audit has nothing against may still harm the guest later on. */
-function violationAfterwards(
+export function lifeAfter(
   experiment: Experiment,
-  outcome: Outcome,
+  { guest, image, resumedWith }: Outcome,
   schedule: readonly number[],
-): Violation | undefined {
-  const { guest, image, resumedWith } = outcome;
-  const trouble = new Afterlife(experiment).trouble(guest, image, resumedWith);
-  if (trouble === undefined) return undefined;
-  return { property: "progress", sentence: `on the destination, ${trouble}`, hazards: [], schedule };
+): Pick<Replayed, "violation" | "afterwards"> {
+  const teller = new LifeTeller();
+  const trouble = new Afterlife(experiment).trouble(guest, image, resumedWith, teller);
+  if (trouble === undefined) return { violation: undefined, afterwards: [] };
+  const sentence = `on the destination, ${trouble}`;
+  return { violation: { property: "progress", sentence, hazards: [], schedule }, afterwards: teller.scenes };
 }
 
 function impossible(question: Question, asked: readonly number[], done: number): OperationError {

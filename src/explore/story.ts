@@ -6,7 +6,7 @@ import { copiesInWords, deedsInWords, readsInWords, type CopiedPart } from "./en
 import type { EngineParts } from "./experiment.ts";
 import { GuestWords } from "./guest-words.ts";
 import { MemoryMap } from "./memory-map.ts";
-import { deviceWrite, sight, type DeviceWrite, type Sighting } from "./sighting.ts";
+import { LandingWatch, sight, type DeviceWrite, type Sighting } from "./sighting.ts";
 import { Actor, ENGINE } from "./steps.ts";
 import type { Trial, Witness } from "./trial.ts";
 
@@ -39,7 +39,7 @@ export class Storyteller implements Witness {
   #scenes: Scene[] = [];
   #steps = 0;
   #trial: Trial | undefined;
-  #landed: DeviceWrite[] = [];
+  #landings: LandingWatch | undefined;
   #before: Sighting | undefined;
   /** The destination's memory before the step. */
   #image = new Uint8Array();
@@ -66,24 +66,18 @@ export class Storyteller implements Witness {
   began(trial: Trial): void {
     assert(this.#trial === undefined, "a storyteller tells one story");
     this.#trial = trial;
-    const { machine, dma } = trial.source.host;
-    dma.addObserver({
-      after: (address, length, tag) => {
-        this.#landed.push(deviceWrite(address, tag, machine.memory.bytes().subarray(address, address + length)));
-      },
-    });
+    this.#landings = new LandingWatch(trial.source.host);
     this.#watch.take();
     this.#image = trial.image.bytes.slice();
-    this.#before = sight(trial.source);
+    this.#before = sight(trial.source.host);
   }
 
   stepped(step: number, trial: Trial): void {
     const before = this.#before;
     assert(before !== undefined, "a story has a beginning");
     this.#steps++;
-    const after = sight(trial.source);
-    const landed = this.#landed;
-    this.#landed = [];
+    const after = sight(trial.source.host);
+    const landed = this.#landings?.take() ?? [];
     this.#before = after;
     if (step === ENGINE) this.#engine(trial, landed);
     else this.#source(step, { before, after, landed }, trial);

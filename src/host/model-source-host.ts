@@ -18,6 +18,7 @@ export class ModelSourceHost {
   constructor(settings: ModelVmSettings, emit: (event: VmHostEvent) => void) {
     this.#emit = emit;
     this.#started = startModelVm(settings);
+    this.#started.thread.call("rehearse", null);
     this.#started.thread.call("boot", null);
     const { machine, tracker } = this.#started.vm;
     this.methods = { cpuDirtyLog: machine.cpuDirtyLog.method, tracker: tracker.method };

@@ -21,7 +21,7 @@ export interface ModelThreadSetup {
 export type ModelThreadMethods = EngineMethods & {
   /** Source: the guest starts, and the network sends to it. */
   boot(parameters: null): void;
-  /** Destination: long before anybody arrives. */
+  /** Before a guest starts here, or long before one arrives. */
   rehearse(parameters: null): void;
   moveBegins(parameters: null): void;
   arrivalBegins(parameters: null): void;
@@ -42,8 +42,8 @@ const REHEARSAL_MEMORY_BYTES = 16 << 20;
 const REHEARSAL_LOAD = { bitsPerSecond: 1e9, frameBytes: "mix" } as const;
 
 /**
- * Runs a guest that is thrown away. A real processor does not have to compile its guest's driver first; this one would,
- * while the guest that arrives has frames waiting and its source is no more.
+ * Runs a guest that is thrown away. A real processor does not have to compile its guest's driver first; this one would, for
+ * the first second of a load, or while the guest that arrives has frames waiting and its source is no more.
  */
 function rehearseGuest(settings: ModelVmSettings): void {
   const clock = new ManualClock();

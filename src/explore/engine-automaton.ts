@@ -28,6 +28,11 @@ export type Place =
     }
   | { readonly kind: "finished"; readonly cuts: readonly QueueCut[]; readonly deviceSave: number };
 
+/** What an engine is made of. */
+export type EngineExperiment = Pick<Experiment, "strategy" | "roundsMax" | "change" | "anyOrder"> & {
+  readonly assumptions: Pick<Experiment["assumptions"], "atomicBytes">;
+};
+
 /** Thrown out of the engine when it asks something that has no answer yet on the path that is run. */
 class Unanswered extends Error {}
 
@@ -43,7 +48,7 @@ export class EngineAutomaton {
   readonly start: number;
   /** Times the engine was run from its beginning. */
   runs = 0;
-  readonly #experiment: Experiment;
+  readonly #experiment: EngineExperiment;
   readonly #geometry: PageGeometry;
   readonly #queuePairs: number;
   readonly #meanings: Pick<Respondent, "content" | "pages" | "posting" | "ringView">;
@@ -53,7 +58,7 @@ export class EngineAutomaton {
   readonly #meetings = new Map<string, number>();
 
   constructor(options: {
-    readonly experiment: Experiment;
+    readonly experiment: EngineExperiment;
     readonly geometry: PageGeometry;
     readonly queuePairs: number;
     readonly meanings: Pick<Respondent, "content" | "pages" | "posting" | "ringView">;

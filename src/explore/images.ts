@@ -29,24 +29,34 @@ export class Images {
   }
 
   page(image: number, page: number): number {
+    return this.part(image, page, 0);
+  }
+
+  with(image: number, page: number, content: number): number {
+    return this.withPart(image, page, 0, content);
+  }
+
+  /** The number of the n-th of the parts of 2^level pages; equal parts have equal numbers. */
+  part(image: number, index: number, level: number): number {
     let at = image;
-    for (let level = this.#levels - 1; level >= 0; level--) {
-      at = ((page >>> level) & 1) === 0 ? this.#pairs.left(at) : this.#pairs.right(at);
+    for (let above = this.#levels - 1; above >= level; above--) {
+      at = ((index >>> (above - level)) & 1) === 0 ? this.#pairs.left(at) : this.#pairs.right(at);
     }
     return at;
   }
 
-  with(image: number, page: number, content: number): number {
+  /** The image with another such part. */
+  withPart(image: number, index: number, level: number, part: number): number {
     let at = image;
-    for (let level = this.#levels - 1; level >= 0; level--) {
-      this.#path[level] = at;
-      at = ((page >>> level) & 1) === 0 ? this.#pairs.left(at) : this.#pairs.right(at);
+    for (let above = this.#levels - 1; above >= level; above--) {
+      this.#path[above] = at;
+      at = ((index >>> (above - level)) & 1) === 0 ? this.#pairs.left(at) : this.#pairs.right(at);
     }
-    let changed = content;
-    for (let level = 0; level < this.#levels; level++) {
-      const node = this.#path[level] as number;
+    let changed = part;
+    for (let above = level; above < this.#levels; above++) {
+      const node = this.#path[above] as number;
       changed =
-        ((page >>> level) & 1) === 0
+        ((index >>> (above - level)) & 1) === 0
           ? this.#pairs.add(changed, this.#pairs.right(node))
           : this.#pairs.add(this.#pairs.left(node), changed);
     }

@@ -33,6 +33,8 @@ export interface ExploreOptions {
    * where the guest's driver was, so paused guests are told apart.
    */
   readonly hazard?: string;
+  /** Hazards that are no violation if the guest takes no harm by them, to ask whether it does. */
+  readonly excuses?: readonly string[];
   /** Paused guests that differ in anything are different states; otherwise they are judged together. Default false. */
   readonly tellsGuestsApart?: boolean;
 }
@@ -60,12 +62,12 @@ export function explore(question: Question, options: ExploreOptions = {}): Explo
 function search(
   question: Question,
   experiment: Experiment,
-  { onProgress, hazard, tellsGuestsApart = hazard !== undefined }: ExploreOptions,
+  { onProgress, hazard, excuses, tellsGuestsApart = hazard !== undefined }: ExploreOptions,
   reduced: boolean,
 ): Explored | "forgetful" {
   const source = new SourceGraph(experiment, { tellsGuestsApart });
   const move = new Move({ experiment, source, forgets: reduced });
-  const judge = new Judge(experiment, move);
+  const judge = new Judge(experiment, move, excuses);
   let violation: Violation | undefined;
   let isForgetful = false;
   const progress = (): Progress => ({

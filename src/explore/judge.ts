@@ -38,6 +38,7 @@ export class Judge {
   readonly #move: Move;
   readonly #trial: Trial;
   readonly #afterlife: Afterlife;
+  readonly #excuses: readonly string[];
   readonly #images = new Interner<Uint8Array>();
   readonly #vfStates = new Interner<VfState>();
   readonly #legalEnds: LegalEnd[] = [];
@@ -45,8 +46,10 @@ export class Judge {
   readonly #goodLives = new Set<string>();
   judged = 0;
 
-  constructor(experiment: Experiment, move: Move) {
+  /** `excuses`: hazards that the audit may find without an end being wrong, if the guest takes no harm by them. */
+  constructor(experiment: Experiment, move: Move, excuses: readonly string[] = []) {
     this.#move = move;
+    this.#excuses = excuses;
     this.#trial = new Trial(experiment);
     this.#afterlife = new Afterlife(experiment);
   }
@@ -62,11 +65,15 @@ export class Judge {
     this.judged++;
     this.#compare(search.engineOf(state), outcome, schedule);
     const violation = violationIn(outcome, schedule);
-    if (violation !== undefined) return violation;
+    if (violation !== undefined && !this.#isExcused(violation)) return violation;
     const end = this.#legalEnd(state, search, outcome);
     this.#legalEnds.push(end);
     this.situations.note(outcome);
     return this.#live(end, outcome.guest, () => schedule);
+  }
+
+  #isExcused({ property, hazards }: Violation): boolean {
+    return property === "legal-cut" && hazards.every((hazard) => this.#excuses.includes(hazard));
   }
 
   /** Judges the other guests that could have been paused at the ends that were judged. */

@@ -8,6 +8,7 @@ import { dummyWriteBefore } from "./dummy-write-before.ts";
 import { quiesce } from "./quiesce.ts";
 import { reinit } from "./reinit.ts";
 import { ringsFirst } from "./rings-first.ts";
+import { ringsFirstAsStated } from "./rings-first-as-stated.ts";
 import { shuffle } from "./shuffle.ts";
 import type { Strategy } from "./strategy.ts";
 
@@ -20,6 +21,7 @@ export const strategies: readonly Strategy[] = [
   copyDescriptors,
   dummyWriteAfter,
   dummyWriteBefore,
+  ringsFirstAsStated,
   blind,
 ];
 

@@ -24,6 +24,15 @@ function migrate(words: string): Promise<{ exitCode: number; report: MigrationRe
   });
 }
 
+/** As many as can be between network and application at the moment that is counted from. */
+const UNDER_WAY_MAX = 256;
+
+/** What the network sent, the guest read, or the bench saw lost: three who do not know of each other. */
+function assertAccounted({ load, guest, frames }: MigrationReport, about: string): void {
+  const accounted = (guest.frames?.verified ?? 0) + frames.lost + frames.discarded;
+  assert.ok(Math.abs((load?.framesSent ?? 0) - accounted) <= UNDER_WAY_MAX, about);
+}
+
 const sound = [
   ["rings-first", "--load 1G --frame-bytes mix"],
   ["device-log", "--load 200M --frame-bytes 64"],
@@ -38,7 +47,7 @@ for (const [strategy, load] of sound) {
     assert.ok(frames !== null && frames.verified > 0 && frames.readAfterMove > 0, about);
     assert.deepEqual({ corrupt: frames.corrupt, repeated: frames.repeated }, { corrupt: 0, repeated: 0 }, about);
     assert.ok(report.frames.delivered > 0 && report.frames.lost >= 0, about);
-    assert.ok((report.load?.framesSent ?? 0) >= frames.verified, about);
+    if (strategy !== "reinit") assertAccounted(report, about);
     assert.deepEqual([report.guest.sha256Expected, report.guest.sha256Actual], [null, null]);
     assert.deepEqual(report.methods, { cpuDirtyLog: "model", tracker: "descriptor-shadow" });
   });

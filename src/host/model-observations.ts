@@ -8,6 +8,18 @@ export interface CountsOfMove {
   readonly before: TrafficCounts;
   readonly left: TrafficCounts;
   readonly after: TrafficCounts;
+  /** Number of the first frame that the network sent to the destination. */
+  readonly firstFrame: number;
+  /** Frames from that one on that the source was sent as well, before it heard of it. */
+  readonly doubles: number;
+}
+
+/** Frames are numbered by when they are due: those that neither host was sent are numbers that neither offered. */
+function sentAndNot({ before, left, after, firstFrame, doubles }: CountsOfMove): { sent: number; notSent: number } {
+  return {
+    sent: left.offered - before.offered - doubles + after.offered,
+    notSent: Math.max(0, left.skipped - before.skipped + (firstFrame - left.next) + doubles + after.skipped),
+  };
 }
 
 export function observe(counts: CountsOfMove): GuestObservations {
@@ -39,7 +51,8 @@ function guestFrames({ before, left, after }: CountsOfMove): GuestFrames {
   };
 }
 
-function sentences({ before, after }: CountsOfMove, frames: GuestFrames): string[] {
+function sentences(counts: CountsOfMove, frames: GuestFrames): string[] {
+  const { before, after } = counts;
   const count = (number: number): string => number.toLocaleString("en-US");
   const { verified, corrupt, repeated, missing } = frames;
   const said = [
@@ -47,7 +60,8 @@ function sentences({ before, after }: CountsOfMove, frames: GuestFrames): string
       ? `It read ${count(verified)} frames, and every byte of them was right.`
       : `It read ${count(verified + corrupt)} frames, and ${count(corrupt)} of them had wrong bytes.`,
   ];
-  if (missing > 0) said.push(`By their numbers, ${count(missing)} never reached it.`);
+  const lost = missing - sentAndNot(counts).notSent;
+  if (lost > 0) said.push(`By their numbers, ${count(lost)} that were sent never reached it.`);
   if (repeated > 0) said.push(`${count(repeated)} came twice, or out of their order.`);
   const dropped = after.guest.droppedBySocket - before.guest.droppedBySocket;
   if (dropped > 0) said.push(`Its socket was full for ${count(dropped)} more.`);
@@ -58,15 +72,12 @@ function sentences({ before, after }: CountsOfMove, frames: GuestFrames): string
   return said;
 }
 
-/** Frames are numbered by when they are due, so those sent and not sent are all that were due. */
-export function loadOf(asked: Pick<LoadOptions, "bitsPerSecond">, { before, left, after }: CountsOfMove): LoadReport {
-  const framesSent = left.offered - before.offered + after.offered;
-  const framesNotSent = left.skipped - before.skipped + after.skipped;
-  const share = framesSent / Math.max(1, framesSent + framesNotSent);
+export function loadOf(asked: Pick<LoadOptions, "bitsPerSecond">, counts: CountsOfMove): LoadReport {
+  const { sent, notSent } = sentAndNot(counts);
   return {
     askedBitsPerSecond: asked.bitsPerSecond,
-    reachedBitsPerSecond: asked.bitsPerSecond * share,
-    framesSent,
-    framesNotSent,
+    reachedBitsPerSecond: (asked.bitsPerSecond * sent) / Math.max(1, sent + notSent),
+    framesSent: sent,
+    framesNotSent: notSent,
   };
 }

@@ -79,8 +79,9 @@ async function move(parts: {
     destination: arrival,
     framesLostByFabric: 0,
   });
-  const frames = withoutDoubles(findings.frames, await source.call("offeredFrom", firstFrame));
-  const counts = { before, left, after };
+  const doubles = await source.call("offeredFrom", firstFrame);
+  const frames = withoutDoubles(findings.frames, doubles);
+  const counts = { before, left, after, firstFrame, doubles };
   const load = options.load === undefined ? null : loadOf(options.load, counts);
   return builder.build({ ...findings, frames, bytesSent, guest: observe(counts), load, methods });
 }

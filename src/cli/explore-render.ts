@@ -15,7 +15,7 @@ import { storyLines } from "./story-render.ts";
 const verdicts: Readonly<Record<Explored["verdict"], string>> = {
   safe: "safe within these bounds",
   unsafe: "unsafe",
-  undecided: "undecided: the bound on states was reached",
+  undecided: "undecided",
 };
 
 export const verdictInWords = (verdict: Explored["verdict"]): string => verdicts[verdict];
@@ -38,7 +38,7 @@ export function renderExplored(all: readonly Decided[], terminal: Terminal): str
 }
 
 function strategyBlock(decided: Decided, page: Page): string[] {
-  const { question, explored, seconds } = decided;
+  const { question, explored, seconds, reason } = decided;
   const { bold, dim, green, red, yellow } = page.colors;
   const { verdict, states, transitions, ends } = explored;
   const color = { safe: green, unsafe: red, undecided: yellow }[verdict];
@@ -47,6 +47,7 @@ function strategyBlock(decided: Decided, page: Page): string[] {
     `  ${bold(question.strategy)}  ${color(verdictInWords(verdict))}`,
     ...paragraph(`${figures.join(", ")}, in ${formatMs(seconds * 1000)}.`, page.width, "    "),
   ];
+  if (reason !== undefined) lines.push(...paragraph(reason, page.width, "    "));
   if (isNews(decided)) {
     const { expectedVerdict } = strategyByName(question.strategy);
     lines.push(...paragraph(`This is news: it was expected to be ${expectedVerdict}.`, page.width, "    "));
@@ -82,13 +83,14 @@ function legend(page: Page): string[] {
 }
 
 /** What `--json` prints of a strategy. Its keys are stable. */
-export function exploredAsData({ question, explored, seconds }: Decided): object {
+export function exploredAsData({ question, explored, seconds, reason }: Decided): object {
   const { verdict, states, transitions, ends, schedule, violation } = explored;
   const { strategy, assumptions, bounds } = question;
   return {
     strategy,
     verdict,
     expectedVerdict: strategyByName(strategy).expectedVerdict,
+    reason: reason ?? null,
     assumptions,
     bounds,
     states,

@@ -13,6 +13,8 @@ export interface ExploreThreadSetup {
 export type ExploreThreadMessage =
   | { readonly kind: "progress"; readonly progress: Progress }
   | { readonly kind: "explored"; readonly explored: Explored; readonly seconds: number }
+  /** The bound on states was reached, or memory ran out. */
+  | { readonly kind: "undecided"; readonly reason: string; readonly progress: Progress; readonly seconds: number }
   | {
       readonly kind: "failed";
       readonly error: Pick<OperationError, "code" | "message" | "advice" | "facts">;
@@ -20,25 +22,25 @@ export type ExploreThreadMessage =
 
 const PROGRESS_MS = 200;
 
-/** What ran out is memory outside the heap, where the states are. */
-function outOfMemory(thrown: unknown): OperationError | undefined {
-  if (!(thrown instanceof RangeError && /allocation|Invalid typed array length/i.test(thrown.message)))
-    return undefined;
-  return new OperationError({
-    code: "explore-memory",
-    message: "There was no memory for more states.",
-    advice: "Use smaller bounds, or fewer threads at once.",
-    facts: { reason: thrown.message },
-  });
+const nothingYet: Progress = { states: 0, waiting: 0, transitions: 0, ends: 0, sourceStates: 0, bytes: 0 };
+
+/** Why there was no room to go on, if it was that: a bound, or memory outside the heap, where the states are. */
+function wantOfRoom(thrown: unknown): string | undefined {
+  if (thrown instanceof OperationError) return thrown.code === "explore-memory" ? thrown.message : undefined;
+  const isAllocation = thrown instanceof RangeError && /allocation|Invalid typed array length/i.test(thrown.message);
+  return isAllocation ? `There was no memory for more states: ${thrown.message}.` : undefined;
 }
 
 function run({ question, reduced }: ExploreThreadSetup): ExploreThreadMessage {
   const beganAtMs = performance.now();
+  const seconds = (): number => (performance.now() - beganAtMs) / 1000;
   let toldAtMs = beganAtMs;
+  let progress: Progress = nothingYet;
   try {
     const explored = explore(question, {
       reduced,
-      onProgress: (progress) => {
+      onProgress: (now) => {
+        progress = now;
         const nowMs = performance.now();
         if (nowMs - toldAtMs < PROGRESS_MS) return false;
         toldAtMs = nowMs;
@@ -46,11 +48,12 @@ function run({ question, reduced }: ExploreThreadSetup): ExploreThreadMessage {
         return false;
       },
     });
-    return { kind: "explored", explored, seconds: (performance.now() - beganAtMs) / 1000 };
+    return { kind: "explored", explored, seconds: seconds() };
   } catch (thrown) {
-    const error = thrown instanceof OperationError ? thrown : outOfMemory(thrown);
-    if (error === undefined) throw thrown;
-    const { code, message, advice, facts } = error;
+    const reason = wantOfRoom(thrown);
+    if (reason !== undefined) return { kind: "undecided", reason, progress, seconds: seconds() };
+    if (!(thrown instanceof OperationError)) throw thrown;
+    const { code, message, advice, facts } = thrown;
     return { kind: "failed", error: { code, message, advice, facts } };
   }
 }

@@ -53,6 +53,21 @@ test("what a search throws comes out with its code and with the strategy, and no
   assert.deepEqual(begun, ["hope"]);
 });
 
+test("a search that has no room to go on is undecided, says why, and keeps no other from its verdict", async () => {
+  const small = { ...question("quiesce", 2), bounds: { ...defaultBounds, frames: 2, states: 100 } };
+  const [first, second] = await exploreInThreads([small, question("blind")], alone, sinks());
+  assert.equal(first?.explored.verdict, "undecided");
+  assert.match(first.reason ?? "", /100 states, which is its bound/);
+  assert.equal(second?.explored.verdict, "unsafe");
+  assert.equal(second.reason, undefined);
+});
+
+test("a search whose thread runs out of memory is undecided, and says of how much", async () => {
+  const [decided] = await exploreInThreads([question("rings-first", 4)], { ...alone, heapMb: 12 }, sinks());
+  assert.equal(decided?.explored.verdict, "undecided");
+  assert.match(decided.reason ?? "", /more than 12 MiB/);
+});
+
 test("a thread that dies of a defect fails the search with what it died of", async () => {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a question that nobody can ask
   const broken = { ...question("blind"), bounds: undefined } as unknown as Question;

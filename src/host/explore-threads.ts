@@ -10,6 +10,8 @@ export interface Decided {
   readonly question: Question;
   readonly explored: Explored;
   readonly seconds: number;
+  /** Why it was not decided, if it was not: the bound on states, or memory. */
+  readonly reason?: string;
 }
 
 export interface ExploreSinks {
@@ -20,23 +22,24 @@ export interface ExploreSinks {
   readonly signal: AbortSignal;
 }
 
-/** What all heaps together may take of the machine's memory; the states themselves lie outside of them. */
+/** What all heaps together may take of the machine's memory by default; the states themselves lie outside of them. */
 const HEAP_SHARE = 0.5;
 
 /**
  * Begins the questions in their order, so many at once, and resolves with the answers in that same order. Rejects with the
- * first failure, all threads being ended: OperationError `explore-memory`, `cancelled`, or what `explore` throws.
+ * first failure, all threads being ended: OperationError `cancelled`, or what `explore` throws. That there was no room to go
+ * on is no failure: the verdict is then `undecided`.
  */
 export async function exploreInThreads(
   questions: readonly Question[],
-  options: { readonly reduced: boolean; readonly threads: number },
+  options: { readonly reduced: boolean; readonly threads: number; readonly heapMb?: number },
   sinks: ExploreSinks,
 ): Promise<Decided[]> {
   const ending = new AbortController();
   const signal = AbortSignal.any([sinks.signal, ending.signal]);
   const answers = new Map<Question, Decided>();
   const left = [...questions];
-  const heapMb = Math.floor((totalmem() * HEAP_SHARE) / options.threads / 2 ** 20);
+  const heapMb = options.heapMb ?? Math.floor((totalmem() * HEAP_SHARE) / options.threads / 2 ** 20);
   const decideOneAfterTheOther = async (): Promise<void> => {
     for (let question = left.shift(); question !== undefined; question = left.shift()) {
       sinks.onBegin(question);
@@ -67,21 +70,33 @@ async function decide(
     workerData: setup,
     resourceLimits: { maxOldGenerationSizeMb: heapMb },
   });
+  const beganAtMs = performance.now();
+  let latest: Progress = { states: 0, waiting: 0, transitions: 0, ends: 0, sourceStates: 0, bytes: 0 };
   try {
     return await new Promise<Decided>((resolve, reject) => {
       signal.addEventListener("abort", () => reject(cancelled()), { once: true });
-      worker.on("error", (error: NodeJS.ErrnoException) => reject(heapError(question, error) ?? error));
-      worker.on("exit", () =>
-        reject(new Error(`the thread that explored ${question.strategy} ended without an answer`)),
-      );
-      worker.on("message", (message: ExploreThreadMessage) => {
-        if (message.kind === "progress") onProgress(question, message.progress);
-        else if (message.kind === "explored")
-          resolve({ question, explored: message.explored, seconds: message.seconds });
+      worker.on("error", (error: NodeJS.ErrnoException) => {
+        const reason = `The search needed more than ${heapMb} MiB for what it looks things up in.`;
+        if (error.code !== "ERR_WORKER_OUT_OF_MEMORY") reject(error);
         else
-          reject(
-            new OperationError({ ...message.error, facts: { ...message.error.facts, strategy: question.strategy } }),
-          );
+          resolve(undecided(question, { reason, progress: latest, seconds: (performance.now() - beganAtMs) / 1000 }));
+      });
+      worker.on("exit", () => reject(new Error(`the thread that explored ${question.strategy} gave no answer`)));
+      worker.on("message", (message: ExploreThreadMessage) => {
+        switch (message.kind) {
+          case "progress":
+            latest = message.progress;
+            onProgress(question, latest);
+            return;
+          case "explored":
+            resolve({ question, explored: message.explored, seconds: message.seconds });
+            return;
+          case "undecided":
+            resolve(undecided(question, message));
+            return;
+          case "failed":
+            reject(failure(question, message.error));
+        }
       });
     });
   } finally {
@@ -89,15 +104,15 @@ async function decide(
   }
 }
 
-function heapError({ strategy }: Question, error: NodeJS.ErrnoException): OperationError | undefined {
-  if (error.code !== "ERR_WORKER_OUT_OF_MEMORY") return undefined;
-  return new OperationError({
-    code: "explore-memory",
-    message: `The search of ${strategy} needs more memory than its thread may take.`,
-    advice: "Use smaller bounds, or fewer threads at once.",
-    facts: { strategy },
-    cause: error,
-  });
+function undecided(
+  question: Question,
+  { reason, progress, seconds }: { reason: string; progress: Progress; seconds: number },
+): Decided {
+  return { question, explored: { ...progress, verdict: "undecided", situations: new Map() }, seconds, reason };
+}
+
+function failure({ strategy }: Question, error: Pick<OperationError, "code" | "message" | "advice" | "facts">): Error {
+  return new OperationError({ ...error, facts: { ...error.facts, strategy } });
 }
 
 const cancelled = (): OperationError =>

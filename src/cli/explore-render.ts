@@ -42,7 +42,8 @@ function strategyBlock(decided: Decided, page: Page): string[] {
   const { bold, dim, green, red, yellow } = page.colors;
   const { verdict, states, transitions, ends } = explored;
   const color = { safe: green, unsafe: red, undecided: yellow }[verdict];
-  const figures = [counted(states, "state"), counted(transitions, "transition"), counted(ends, "end")];
+  const all = [counted(states, "state"), counted(transitions, "transition"), counted(ends, "end")];
+  const figures = verdict === "undecided" ? [`at least ${counted(states, "state")}`] : all;
   const lines = [
     `  ${bold(question.strategy)}  ${color(verdictInWords(verdict))}`,
     ...paragraph(`${figures.join(", ")}, in ${formatMs(seconds * 1000)}.`, page.width, "    "),
@@ -52,7 +53,7 @@ function strategyBlock(decided: Decided, page: Page): string[] {
     const { expectedVerdict } = strategyByName(question.strategy);
     lines.push(...paragraph(`This is news: it was expected to be ${expectedVerdict}.`, page.width, "    "));
   }
-  lines.push(...situationLines(explored, page));
+  if (verdict !== "undecided") lines.push(...situationLines(explored, page));
   if (explored.schedule === undefined) return lines;
   const again = `${PROGRAM} replay ${explored.schedule}`;
   lines.push("", `    ${dim("The shortest schedule that breaks it:")}`, `    ${page.colors.cyan(again)}`, "");

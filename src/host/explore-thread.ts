@@ -25,10 +25,14 @@ const PROGRESS_MS = 200;
 const nothingYet: Progress = { states: 0, waiting: 0, transitions: 0, ends: 0, sourceStates: 0, bytes: 0 };
 
 /** Why there was no room to go on, if it was that: a bound, or memory outside the heap, where the states are. */
-function wantOfRoom(thrown: unknown): string | undefined {
-  if (thrown instanceof OperationError) return thrown.code === "explore-memory" ? thrown.message : undefined;
+function wantOfRoom(thrown: unknown): { reason: string; statesSeen: number } | undefined {
+  if (thrown instanceof OperationError && thrown.code === "explore-memory") {
+    return { reason: thrown.message, statesSeen: Number(thrown.facts["bound"] ?? 0) };
+  }
   const isAllocation = thrown instanceof RangeError && /allocation|Invalid typed array length/i.test(thrown.message);
-  return isAllocation ? `There was no memory for more states: ${thrown.message}.` : undefined;
+  return isAllocation
+    ? { reason: `There was no memory for more states: ${thrown.message}.`, statesSeen: 0 }
+    : undefined;
 }
 
 function run({ question, reduced }: ExploreThreadSetup): ExploreThreadMessage {
@@ -50,8 +54,12 @@ function run({ question, reduced }: ExploreThreadSetup): ExploreThreadMessage {
     });
     return { kind: "explored", explored, seconds: seconds() };
   } catch (thrown) {
-    const reason = wantOfRoom(thrown);
-    if (reason !== undefined) return { kind: "undecided", reason, progress, seconds: seconds() };
+    const want = wantOfRoom(thrown);
+    if (want !== undefined) {
+      // What was told last is some thousand states old.
+      const states = Math.max(progress.states, want.statesSeen);
+      return { kind: "undecided", reason: want.reason, progress: { ...progress, states }, seconds: seconds() };
+    }
     if (!(thrown instanceof OperationError)) throw thrown;
     const { code, message, advice, facts } = thrown;
     return { kind: "failed", error: { code, message, advice, facts } };

@@ -57,6 +57,7 @@ test("a search that has no room to go on is undecided, says why, and keeps no ot
   const small = { ...question("quiesce", 2), bounds: { ...defaultBounds, frames: 2, states: 100 } };
   const [first, second] = await exploreInThreads([small, question("blind")], alone, sinks());
   assert.equal(first?.explored.verdict, "undecided");
+  assert.ok(first.explored.states >= 100);
   assert.match(first.reason ?? "", /100 states, which is its bound/);
   assert.equal(second?.explored.verdict, "unsafe");
   assert.equal(second.reason, undefined);

@@ -158,7 +158,7 @@ test("on a terminal each strategy under way has a living line, with its rate; a 
     return finding()([], options, sinks);
   };
   await underway("explore --strategy quiesce blind", halfWay, Object.assign(environment, { stderr }));
-  assert.match(stderr.text, /\n {2}blind {14}1,200 states {2}600\/s {2}0 waiting {2}5 ends {2}68\.4 KiB/);
+  assert.match(stderr.text, /\n {2}blind +1,200 states {2}600\/s {2}0 waiting {2}5 ends {2}68\.4 KiB/);
   const piped = await underway("explore --strategy blind");
-  assert.equal(piped.stderr, "  blind begins\n  blind              unsafe, 1,200 states, 1.50 s\n");
+  assert.match(piped.stderr, /^ {2}blind begins\n {2}blind +unsafe, 1,200 states, 1\.50 s\n$/);
 });

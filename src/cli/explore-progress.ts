@@ -2,12 +2,13 @@
 import type { Clock } from "../base/clock.ts";
 import type { Progress } from "../explore/explore.ts";
 import type { Decided } from "../host/explore-threads.ts";
+import { strategies } from "../strategy/strategies.ts";
 import { verdictInWords } from "./explore-render.ts";
 import type { Terminal } from "./environment.ts";
 import { LiveLines } from "./live-lines.ts";
 import { counted, formatBytes, formatCount, formatMs } from "./quantities.ts";
 
-const NAME_COLUMNS = 18;
+const NAME_COLUMNS = Math.max(...strategies.map(({ name }) => name.length));
 
 interface Underway {
   readonly name: string;

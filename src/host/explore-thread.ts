@@ -27,7 +27,8 @@ const nothingYet: Progress = { states: 0, waiting: 0, transitions: 0, ends: 0, s
 /** Why there was no room to go on, if it was that: a bound, or memory outside the heap, where the states are. */
 function wantOfRoom(thrown: unknown): { reason: string; statesSeen: number } | undefined {
   if (thrown instanceof OperationError && thrown.code === "explore-memory") {
-    return { reason: thrown.message, statesSeen: Number(thrown.facts["bound"] ?? 0) };
+    const { what, bound } = thrown.facts;
+    return { reason: thrown.message, statesSeen: what === "states" ? Number(bound) : 0 };
   }
   const isAllocation = thrown instanceof RangeError && /allocation|Invalid typed array length/i.test(thrown.message);
   return isAllocation

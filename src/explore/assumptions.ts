@@ -24,6 +24,8 @@ export interface Assumptions {
 export interface Bounds {
   /** Frames that wait in the device. The second of them takes two descriptors. */
   readonly frames: number;
+  /** How far around the ring its head is when the search begins, in eighths. */
+  readonly head: number;
   /** Rounds of pre-copy whose page copies race with guest and device, after the first, which does not. */
   readonly rounds: number;
   /** Steps the guest's application does beside reading frames: it writes memory and sends. */
@@ -70,6 +72,7 @@ export const boundSwitches: {
   readonly [Name in keyof Bounds]: { readonly default: number; readonly max: number; readonly sentence: string };
 } = {
   frames: { default: 4, max: 8, sentence: "frames that wait in the device; the second takes two descriptors" },
+  head: { default: 4, max: 7, sentence: "how far around the ring its head is at the start, in eighths" },
   rounds: { default: 1, max: 3, sentence: "rounds of pre-copy that race with guest and device" },
   application: {
     default: 0,

@@ -1,16 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { strategies } from "../strategy/strategies.ts";
+import { defaultStrategy, strategies } from "../strategy/strategies.ts";
 import { defaultAssumptions, defaultBounds } from "./assumptions.ts";
 import { explore } from "./explore.ts";
+import { situations } from "./situations.ts";
 
-const safe = new Set(["rings-first", "quiesce", "device-log", "reinit"]);
 const bounds = { ...defaultBounds, frames: 2 };
 
-for (const { name } of strategies) {
-  test(`with two frames ${name} is ${safe.has(name) ? "safe" : "unsafe"} whoever takes which turn`, () => {
+for (const { name, expectedVerdict } of strategies) {
+  test(`with two frames ${name} is ${expectedVerdict} whoever takes which turn`, () => {
     const explored = explore({ strategy: name, assumptions: defaultAssumptions, bounds });
-    assert.equal(explored.verdict, safe.has(name) ? "safe" : "unsafe", explored.schedule ?? "no schedule");
+    assert.equal(explored.verdict, expectedVerdict, explored.schedule ?? "no schedule");
   });
 }
 
@@ -33,4 +33,9 @@ test("guests that are paused elsewhere in their program need not be told apart",
     assert.deepEqual([...together.situations.keys()].toSorted(), [...apart.situations.keys()].toSorted(), name);
     assert.ok(together.states < apart.states, `${name}: ${together.states} of ${apart.states} states`);
   }
+});
+
+test("the search for the default strategy comes into every situation that matters", () => {
+  const explored = explore({ strategy: defaultStrategy.name, assumptions: defaultAssumptions, bounds });
+  assert.deepEqual([...explored.situations.keys()].toSorted(), Object.keys(situations).toSorted());
 });

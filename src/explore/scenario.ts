@@ -33,8 +33,9 @@ export function scenarioOf(strategy: Strategy, assumptions: Assumptions, bounds:
   const { pageBytes, descriptors } = rings[assumptions.ringPages] ?? { pageBytes: 64, descriptors: 8 };
   const { queues, iommu } = assumptions;
   const frame = (sequence: number, flow: number, lengthBytes: number): FrameToCome => ({ flow, sequence, lengthBytes });
-  // A ring of 8 has 7 posted; warmed up by half of it, the frames to come go over its end.
-  const warmUp = descriptors / 2 / (assumptions.sharedPages ? 2 : 1);
+  // A ring of 8 has 7 posted; with half of it used before, the frames to come go over its end.
+  const descriptorsPerFrame = assumptions.sharedPages ? 2 : 1;
+  const warmUp = Math.floor((descriptors * bounds.head) / 8 / descriptorsPerFrame);
   const bufferBytes = assumptions.sharedPages ? pageBytes / 2 : 64;
   return {
     host: {

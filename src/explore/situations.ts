@@ -16,8 +16,10 @@ export type Situation = keyof typeof situations;
 export class Situations {
   readonly seen = new Map<Situation, number>();
 
-  note({ verdict, cuts, vfAtPause }: Outcome): void {
+  note({ verdict, cuts, vfAtPause, nextToClean }: Outcome): void {
     const isInside = vfAtPause.receive.queues.some(({ frameInProgress }) => frameInProgress);
+    const heads = vfAtPause.registers["VFRDH"] ?? [];
+    if (nextToClean.some((next, queue) => next !== heads[queue])) this.#add("frame-waiting");
     if (verdict.frames.discarded > 0) this.#add("frame-discarded");
     if (verdict.receive.some(({ framesCarried }) => framesCarried > 0)) this.#add("frame-carried");
     if (isInside) this.#add("pause-inside-frame");

@@ -25,6 +25,8 @@ export interface Outcome {
   /** The guest as it is handed over. */
   readonly guest: Uint8Array;
   readonly vfAtPause: VfState;
+  /** By queue: the first descriptor that the driver had not taken when the CPUs paused. */
+  readonly nextToClean: readonly number[];
   /** What the destination's VF is restored to. */
   readonly resumedWith: VfState;
   /** What the guest itself noticed before the pause, or undefined. */
@@ -208,6 +210,7 @@ export class Trial {
       image,
       guest,
       vfAtPause: this.#vfAtPause,
+      nextToClean: this.#driverAtPause.map(({ nextToClean }) => nextToClean),
       resumedWith: resumed,
       troubleOnSource: this.source.trouble,
     };

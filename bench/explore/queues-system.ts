@@ -62,6 +62,10 @@ export class QueuesSystem implements System {
     return this.engines.size;
   }
 
+  engineOf(engine: number): number {
+    return engine;
+  }
+
   /** Nothing but the image. */
   endingOf(): number {
     return 0;

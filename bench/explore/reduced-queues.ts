@@ -46,6 +46,10 @@ export class ReducedQueues implements System {
     return this.#system.bytes;
   }
 
+  engineOf(engine: number): number {
+    return engine;
+  }
+
   endingOf(): number {
     return 0;
   }

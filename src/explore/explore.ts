@@ -4,12 +4,14 @@ import { Judge } from "./judge.ts";
 import { Move } from "./move.ts";
 import { MoveSystem } from "./move-system.ts";
 import { Reduction } from "./reduction.ts";
-import { Search } from "./search.ts";
+import { PreemptionBound } from "./search-preemptions.ts";
+import { Search, type SearchOptions, type SearchOrder } from "./search.ts";
 import { encodeSchedule, experimentOf, type Question } from "./schedule.ts";
 import type { Experiment } from "./experiment.ts";
+import type { System } from "./search-system.ts";
 import type { Situation } from "./situations.ts";
 import { SourceGraph } from "./source-graph.ts";
-import { ENGINE } from "./steps.ts";
+import { Actor, ENGINE } from "./steps.ts";
 
 export interface Progress {
   readonly states: number;
@@ -26,6 +28,16 @@ export interface ExploreOptions {
   readonly reduced?: boolean;
   /** Called now and then; true ends the search early. */
   readonly onProgress?: (progress: Progress) => boolean;
+  /** Default: breadth-first, which finds the shortest schedule. At random nothing is ever decided to be safe. */
+  readonly search?: SearchOrder;
+  /** Follows only schedules that take the turn from the guest's CPU so often while it could go on; see PreemptionBound. */
+  readonly preemptions?: number;
+  /** Most memory for the search's tables; beyond it `explore` throws OperationError `explore-memory`. */
+  readonly bytesMax?: number;
+  /** Called with the progress of a breadth-first search; `save` makes bytes that `resumeFrom` takes later. */
+  readonly onCheckpoint?: (save: () => Uint8Array<ArrayBuffer>) => void;
+  /** A checkpoint of the same question and options. Throws OperationError `checkpoint-invalid` for any other. */
+  readonly resumeFrom?: Uint8Array;
   /** Changes the experiment: to break it, for the tests. */
   readonly change?: (experiment: Experiment) => Experiment;
   /**
@@ -55,16 +67,20 @@ export function explore(question: Question, options: ExploreOptions = {}): Explo
   const reduced = options.reduced ?? true;
   const first = search(question, experiment, options, reduced);
   // A page was to be sent and was not: what it would have shown makes a difference after all.
-  if (reduced && first === "forgetful") return search(question, experiment, options, false) as Explored;
+  if (reduced && first === "forgetful") {
+    const { resumeFrom: _, ...anew } = options;
+    return search(question, experiment, anew, false) as Explored;
+  }
   return first as Explored;
 }
 
 function search(
   question: Question,
   experiment: Experiment,
-  { onProgress, hazard, excuses, tellsGuestsApart = hazard !== undefined }: ExploreOptions,
+  options: ExploreOptions,
   reduced: boolean,
 ): Explored | "forgetful" {
+  const { onProgress, onCheckpoint, hazard, excuses, tellsGuestsApart = hazard !== undefined } = options;
   const source = new SourceGraph(experiment, { tellsGuestsApart });
   const move = new Move({ experiment, source, forgets: reduced });
   const judge = new Judge(experiment, move, excuses);
@@ -79,16 +95,18 @@ function search(
     bytes: searching.bytes + move.bytes,
   });
   const searching = new Search({
-    system: new MoveSystem(move, reduced ? new Reduction(move, experiment.strategy) : undefined),
-    freeStep: ENGINE,
-    statesMax: question.bounds.states,
+    ...searchOptions(question, { ...options, reduced, tellsGuestsApart }),
+    system: systemOf(move, reduced ? new Reduction(move, experiment.strategy) : undefined, options),
     onEnd: (state, found) => {
       violation = judge.judge(state, found);
       if (hazard !== undefined && violation?.hazards.includes(hazard) === false) violation = undefined;
       isForgetful = violation === undefined && judge.hasForgottenPages(found.engineOf(state));
       return violation !== undefined || isForgetful;
     },
-    onProgress: () => onProgress?.(progress()) ?? false,
+    onProgress: (found) => {
+      onCheckpoint?.(() => found.checkpoint());
+      return onProgress?.(progress()) ?? false;
+    },
   });
   searching.run();
   if (isForgetful) return "forgetful";
@@ -98,5 +116,31 @@ function search(
     verdict: violation !== undefined ? "unsafe" : searching.isExhausted ? "safe" : "undecided",
     situations: judge.situations.seen,
     ...(violation === undefined ? {} : { violation, schedule: encodeSchedule(question, violation.schedule) }),
+  };
+}
+
+function systemOf(move: Move, reduction: Reduction | undefined, { preemptions }: ExploreOptions): System {
+  const system = new MoveSystem(move, reduction);
+  if (preemptions === undefined) return system;
+  return new PreemptionBound(system, {
+    max: preemptions,
+    isCpu: (step) => step === Actor.driver || step === Actor.application,
+  });
+}
+
+/** What the search is told of the options; the identity says all that makes two searches differ. */
+function searchOptions(
+  question: Question,
+  options: ExploreOptions,
+): Pick<SearchOptions, "order" | "freeStep" | "statesMax" | "bytesMax" | "identity" | "resumeFrom"> {
+  const { search: order = "breadth-first", bytesMax, resumeFrom, reduced, preemptions, hazard, excuses } = options;
+  const { tellsGuestsApart } = options;
+  return {
+    order,
+    freeStep: ENGINE,
+    statesMax: question.bounds.states,
+    identity: JSON.stringify({ question, reduced, preemptions, hazard, excuses, tellsGuestsApart }),
+    ...(bytesMax === undefined ? {} : { bytesMax }),
+    ...(resumeFrom === undefined ? {} : { resumeFrom }),
   };
 }

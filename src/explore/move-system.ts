@@ -22,6 +22,10 @@ export class MoveSystem implements System {
     return this.#move.bytes;
   }
 
+  engineOf(engine: number): number {
+    return engine;
+  }
+
   /** The interrupts that wait for the guest. */
   endingOf(source: number): number {
     return this.#move.source.pendingIn(source);

@@ -6,6 +6,8 @@ export interface System {
   readonly startEngine: number;
   /** Adds every step from a state to `steps`; true if the state is an end. An end may have steps, too. */
   expand(source: number, engine: number, steps: Steps): boolean;
+  /** The engine's side behind a number; another number where a bound counts along in it. */
+  engineOf(engine: number): number;
   /** What of a source makes a difference at an end; as for the engine's side, all of it does. */
   endingOf(source: number): number;
   /** Memory that the system takes for what it remembers. */
@@ -32,10 +34,14 @@ export class Steps {
 
   /** A step below 32, done so many times in a row without a look at the states in between. */
   add(source: number, engine: number, step: number, repeats = 1): void {
+    this.addPacked(source, engine, step | (repeats << REPEATS_SHIFT));
+  }
+
+  addPacked(source: number, engine: number, packed: number): void {
     const at = this.count++;
     this.sources[at] = source;
     this.engines[at] = engine;
-    this.packed[at] = step | (repeats << REPEATS_SHIFT);
+    this.packed[at] = packed;
   }
 }
 

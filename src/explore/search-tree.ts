@@ -44,6 +44,11 @@ export class SearchTree {
     this.size = state;
   }
 
+  /** By state: the state before it, and the packed step between them. */
+  steps(): { readonly parents: Uint32Array; readonly packedSteps: Uint16Array } {
+    return { parents: this.#parents.subarray(0, this.size), packedSteps: this.#steps.subarray(0, this.size) };
+  }
+
   #grow(): void {
     const { length } = this.#sources;
     // Doubling would leave half of a large tree empty.

@@ -19,11 +19,6 @@ export class VisitedPairs {
     return this.#words.byteLength;
   }
 
-  /** What `bytes` will be after the set has grown once more. */
-  get bytesAfterGrowth(): number {
-    return this.#words.byteLength * 2;
-  }
-
   /** Whether the pair was not in the set yet. */
   add(source: number, engine: number): boolean {
     const block = source >>> BLOCK_SHIFT;

@@ -21,13 +21,14 @@ function explored({ strategy }: Question, changed: Partial<Explored> = {}): Expl
 
 /** Finds at once what is expected, but for the changes. */
 const finding =
-  (changes: Readonly<Record<string, Partial<Explored>>> = {}): Explorer =>
+  (changes: Readonly<Record<string, Partial<Explored> & { readonly reason?: string }>> = {}): Explorer =>
   (questions, _options, { onBegin, onProgress, onDecided }) => {
     const all = questions.map((question) => {
-      const found = explored(question, changes[question.strategy]);
+      const { reason, ...changed } = changes[question.strategy] ?? {};
+      const found = explored(question, changed);
       onBegin(question);
       onProgress(question, found);
-      const decided = { question, explored: found, seconds: 1.5 };
+      const decided = { question, explored: found, seconds: 1.5, ...(reason === undefined ? {} : { reason }) };
       onDecided(decided);
       return decided;
     });
@@ -72,7 +73,7 @@ test("the keys of the JSON are these, whatever the verdict", async () => {
   const [safe, unsafe] = JSON.parse(stdout) as ExploredData[];
   assert.ok(safe !== undefined && unsafe !== undefined);
   const keys =
-    "strategy verdict expectedVerdict reason assumptions bounds states transitions ends seconds schedule violation situations";
+    "strategy verdict expectedVerdict reason way assumptions bounds states transitions ends seconds schedule violation situations";
   assert.deepEqual(Object.keys(safe), keys.split(" "));
   assert.deepEqual(Object.keys(unsafe), keys.split(" "));
   assert.deepEqual([safe.schedule, safe.violation], [null, null]);
@@ -83,11 +84,27 @@ test("the keys of the JSON are these, whatever the verdict", async () => {
 });
 
 test("a verdict that nobody expects is exit code 2, an undecided one 1, and the first is the more important", async () => {
-  const undecided = { verdict: "undecided" } as const;
+  const undecided = { verdict: "undecided", reason: "The bound was reached." } as const;
   const news = { verdict: "safe" } as const;
   assert.equal((await underway("explore --json", finding({ blind: news }))).exitCode, 2);
   assert.equal((await underway("explore --json", finding({ quiesce: undecided }))).exitCode, 1);
   assert.equal((await underway("explore --json", finding({ blind: news, quiesce: undecided }))).exitCode, 2);
+});
+
+test("a search that leaves schedules out finds no fault in an unsafe strategy without that being news", async () => {
+  const nothing = finding({ blind: { verdict: "safe" }, quiesce: { verdict: "undecided" } });
+  for (const way of ["--preemptions 0", "--hazard half-frame"]) {
+    assert.equal((await underway(`explore --strategy blind ${way}`, nothing)).exitCode, 0, way);
+  }
+  assert.equal((await underway("explore --strategy quiesce --search random", nothing)).exitCode, 0);
+  const fault = finding({ quiesce: { verdict: "unsafe" } });
+  assert.equal((await underway("explore --strategy quiesce --preemptions 0 --json", fault)).exitCode, 2);
+});
+
+test("what is kept with the sources is decided by a whole search only", async () => {
+  const { exitCode, stderr } = await underway("explore --write-verdicts --hazard half-frame");
+  assert.equal(exitCode, 64);
+  assert.match(stderr, /usage-conflict/);
 });
 
 test("a person reads the verdict in words, what was reached and what was not, and the story with its bytes", async () => {

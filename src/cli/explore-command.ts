@@ -1,9 +1,16 @@
 // `underway explore`: decides strategies by trying every schedule at toy scale, and tells the shortest that breaks one.
 import { Command } from "commander";
 import type { Decided, exploreInThreads } from "../host/explore-threads.ts";
+import type { SearchWay } from "../host/explore-thread.ts";
 import type { Environment } from "./environment.ts";
 import { ExitCode } from "./exit-codes.ts";
-import { exploreOptionsFrom, switchesHelp, type ExploreOptions, type ExploreWords } from "./explore-options.ts";
+import {
+  defaultWalks,
+  exploreOptionsFrom,
+  switchesHelp,
+  type ExploreOptions,
+  type ExploreWords,
+} from "./explore-options.ts";
 import { ExploreProgress } from "./explore-progress.ts";
 import { exploredAsData, isNews, renderExplored } from "./explore-render.ts";
 import { checkingUsage } from "./failure.ts";
@@ -44,8 +51,14 @@ export function exploreCommand(
     .option("--all", "every strategy (the default)")
     .option("--assume <NAME=VALUE...>", "what is assumed of the machine, see below")
     .option("--bound <NAME=VALUE...>", "how far the search goes, see below")
+    .option("--hazard <NAME>", "look for this hazard only, such as half-frame, and go on past all others")
     .optionsGroup("How:")
+    .option("--search <ORDER>", "breadth-first (the shortest schedule; the default), depth-first or random")
+    .option("--walks <N>", `random: so many schedules (default: ${defaultWalks})`)
+    .option("--seed <N>", "random: the seed of its choices (default: chosen and printed)")
+    .option("--preemptions <N>", "only schedules that take the turn from the guest's CPU at most so often")
     .option("--unreduced", "follow orders as well that make no difference")
+    .option("--memory <SIZE>", "most memory for the tables of one search (default: none but the machine's)")
     .option("--threads <N>", "strategies at once (default: the machine's cores)")
     .option("--json", "print the results as JSON, and nothing else, on stdout")
     .optionsGroup("For developers:")
@@ -64,17 +77,19 @@ async function exploreStrategies(
   environment: Environment,
   loadExplorer: () => Promise<Explorer>,
 ): Promise<ExitCode> {
-  const options = checkingUsage(() => exploreOptionsFrom(words));
+  const options = checkingUsage(() => exploreOptionsFrom(words, environment.randomSeed));
   const decided = await decideAll(options, environment, await loadExplorer());
   if (words.writeVerdicts === true) await writeVerdicts(decided);
   const { stdout } = environment;
-  const data = decided.map(exploredAsData);
-  stdout.write(words.json === true ? `${JSON.stringify(data, undefined, 2)}\n` : renderExplored(decided, stdout));
-  return exitCodeOf(decided);
+  const data = decided.map((each) => exploredAsData(each, options.way));
+  stdout.write(
+    words.json === true ? `${JSON.stringify(data, undefined, 2)}\n` : renderExplored(decided, options.way, stdout),
+  );
+  return exitCodeOf(decided, options.way);
 }
 
 async function decideAll(
-  { questions, reduced, threads }: ExploreOptions,
+  { questions, way, threads }: ExploreOptions,
   environment: Environment,
   explorer: Explorer,
 ): Promise<Decided[]> {
@@ -85,7 +100,7 @@ async function decideAll(
     const longestFirst = questions.toSorted((a, b) => recordedStates(b.strategy) - recordedStates(a.strategy));
     const decided = await explorer(
       longestFirst,
-      { reduced, threads },
+      { way, threads },
       {
         onBegin: ({ strategy }) => progress.begin(strategy),
         onProgress: ({ strategy }, states) => progress.progress(strategy, states),
@@ -100,8 +115,8 @@ async function decideAll(
   }
 }
 
-/** A verdict that is news is more important than one that is missing. */
-function exitCodeOf(decided: readonly Decided[]): ExitCode {
-  if (decided.some(isNews)) return ExitCode.unexpected;
-  return decided.some(({ explored }) => explored.verdict === "undecided") ? ExitCode.notCarriedOut : ExitCode.expected;
+/** A verdict that is news is more important than one that is missing for want of room. */
+function exitCodeOf(decided: readonly Decided[], way: SearchWay): ExitCode {
+  if (decided.some((each) => isNews(each, way))) return ExitCode.unexpected;
+  return decided.some(({ reason }) => reason !== undefined) ? ExitCode.notCarriedOut : ExitCode.expected;
 }

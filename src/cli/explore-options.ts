@@ -1,5 +1,6 @@
 // From the words of `underway explore` to questions, every one of them checked before anything is started.
 import { availableParallelism } from "node:os";
+import { hazards } from "../audit/hazards.ts";
 import { OperationError } from "../base/errors.ts";
 import {
   assumptionSwitches,
@@ -10,9 +11,11 @@ import {
   withBound,
 } from "../explore/assumptions.ts";
 import type { Question } from "../explore/schedule.ts";
+import type { SearchOrder } from "../explore/search.ts";
+import type { SearchWay } from "../host/explore-thread.ts";
 import { strategies, strategyByName } from "../strategy/strategies.ts";
 import { wrap } from "./layout.ts";
-import { parseWholeNumber } from "./quantities.ts";
+import { parseChoice, parseSize, parseWholeNumber } from "./quantities.ts";
 
 export interface ExploreWords {
   readonly strategy?: readonly string[];
@@ -21,6 +24,12 @@ export interface ExploreWords {
   readonly bound?: readonly string[];
   /** commander's form of --unreduced. */
   readonly unreduced?: boolean;
+  readonly hazard?: string;
+  readonly search?: string;
+  readonly walks?: string;
+  readonly seed?: string;
+  readonly preemptions?: string;
+  readonly memory?: string;
   readonly threads?: string;
   readonly json?: boolean;
   readonly writeVerdicts?: boolean;
@@ -29,18 +38,67 @@ export interface ExploreWords {
 export interface ExploreOptions {
   /** In the order in which they are reported. */
   readonly questions: readonly Question[];
-  readonly reduced: boolean;
+  readonly way: SearchWay;
   readonly threads: number;
 }
 
 const THREADS_MAX = 64;
+const PREEMPTIONS_MAX = 1000;
+const WALKS_MAX = 1e9;
+/** Random schedules, if it is not said how many. */
+export const defaultWalks = "10000";
+const hazardNames = Object.keys(hazards);
 
 /** Throws OperationError with a code of usage, or those of strategyByName, withAssumption and withBound. */
-export function exploreOptionsFrom(words: ExploreWords): ExploreOptions {
+export function exploreOptionsFrom(words: ExploreWords, randomSeed: () => number): ExploreOptions {
   const assumptions = (words.assume ?? []).reduce(withAssumption, defaultAssumptions);
   const bounds = (words.bound ?? []).reduce(withBound, defaultBounds);
+  const way = wayFrom(words, randomSeed);
+  if (words.writeVerdicts === true) checkWhole(way);
   const questions = namesFrom(words).map((strategy) => ({ strategy, assumptions, bounds }));
-  return { questions, reduced: words.unreduced !== true, threads: threadsFrom(words.threads) };
+  return { questions, way, threads: threadsFrom(words.threads) };
+}
+
+function wayFrom(words: ExploreWords, randomSeed: () => number): SearchWay {
+  const { hazard, preemptions, memory } = words;
+  const memoryBounds = { min: 1 << 20, max: 2 ** 40 };
+  return {
+    reduced: words.unreduced !== true,
+    search: searchFrom(words, randomSeed),
+    ...(hazard === undefined ? {} : { hazard: parseChoice("--hazard", hazard, hazardNames) }),
+    ...(preemptions === undefined
+      ? {}
+      : { preemptions: parseWholeNumber("--preemptions", preemptions, { min: 0, max: PREEMPTIONS_MAX }) }),
+    ...(memory === undefined ? {} : { bytesMax: parseSize("--memory", memory, memoryBounds) }),
+  };
+}
+
+/** Verdicts that are kept are those of a search that leaves nothing out and finds the shortest schedule. */
+function checkWhole({ search, hazard, preemptions }: SearchWay): void {
+  if (search === "breadth-first" && hazard === undefined && preemptions === undefined) return;
+  throw new OperationError({
+    code: "usage-conflict",
+    message: "Only the verdicts of a whole search, breadth-first, are kept with the sources.",
+    advice: "Leave out --write-verdicts, or --search, --hazard and --preemptions.",
+  });
+}
+
+function searchFrom({ search = "breadth-first", walks, seed }: ExploreWords, randomSeed: () => number): SearchOrder {
+  const order = parseChoice("--search", search, ["breadth-first", "depth-first", "random"] as const);
+  if (order === "random") {
+    return {
+      random: {
+        seed: seed === undefined ? randomSeed() : parseWholeNumber("--seed", seed, { min: 0, max: 2 ** 32 - 1 }),
+        walks: parseWholeNumber("--walks", walks ?? defaultWalks, { min: 1, max: WALKS_MAX }),
+      },
+    };
+  }
+  if (walks === undefined && seed === undefined) return order;
+  throw new OperationError({
+    code: "usage-conflict",
+    message: "--walks and --seed are for a random search.",
+    advice: "Add --search random, or leave them out.",
+  });
 }
 
 function namesFrom({ strategy: names, all }: ExploreWords): string[] {

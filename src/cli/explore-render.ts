@@ -4,6 +4,7 @@ import { replay } from "../explore/replay.ts";
 import { decodeSchedule } from "../explore/schedule.ts";
 import { situations, type Situation } from "../explore/situations.ts";
 import type { Decided } from "../host/explore-threads.ts";
+import type { SearchWay } from "../host/explore-thread.ts";
 import { strategyByName } from "../strategy/strategies.ts";
 import type { Terminal } from "./environment.ts";
 import { bullets, pageOf, paragraph, type Page } from "./layout.ts";
@@ -20,24 +21,43 @@ const verdicts: Readonly<Record<Explored["verdict"], string>> = {
 
 export const verdictInWords = (verdict: Explored["verdict"]): string => verdicts[verdict];
 
-/** Another verdict than the project expects. That a search did not come to an end is no verdict. */
-export const isNews = ({ question, explored }: Decided): boolean =>
-  explored.verdict !== "undecided" && explored.verdict !== strategyByName(question.strategy).expectedVerdict;
+/**
+ * Another verdict than the project expects. A search that leaves schedules out finds no fault in an unsafe strategy without
+ * that being news, and one that did not come to an end has no verdict.
+ */
+export function isNews({ question, explored }: Decided, way: SearchWay): boolean {
+  const { expectedVerdict } = strategyByName(question.strategy);
+  if (explored.verdict === "unsafe") return expectedVerdict === "safe";
+  const isPartial = way.hazard !== undefined || way.preemptions !== undefined;
+  return explored.verdict === "safe" && expectedVerdict === "unsafe" && !isPartial;
+}
+
+function wayInWords({ reduced, search, preemptions, hazard }: SearchWay): string {
+  const order =
+    typeof search === "object" ? `random schedules, ${search.random.walks} of seed ${search.random.seed}` : search;
+  const parts = [
+    order ?? "breadth-first",
+    ...(reduced === false ? ["unreduced"] : []),
+    ...(preemptions === undefined ? [] : [`at most ${counted(preemptions, "preemption")}`]),
+    ...(hazard === undefined ? [] : [`looking for ${hazard} only`]),
+  ];
+  return parts.join(", ");
+}
 
 /** Every strategy that was decided, with a blank line before and after each. */
-export function renderExplored(all: readonly Decided[], terminal: Terminal): string {
+export function renderExplored(all: readonly Decided[], way: SearchWay, terminal: Terminal): string {
   const page = pageOf(terminal);
   const [first] = all;
   if (first === undefined) return "";
   const blocks = [
-    paragraph(`Every schedule within ${allSettings(first.question)}.`, page.width, "  "),
-    ...all.map((decided) => strategyBlock(decided, page)),
+    paragraph(`Explored ${wayInWords(way)}, within ${allSettings(first.question)}.`, page.width, "  "),
+    ...all.map((decided) => strategyBlock(decided, way, page)),
     legend(page),
   ];
   return `\n${blocks.map((lines) => lines.join("\n")).join("\n\n")}\n\n`;
 }
 
-function strategyBlock(decided: Decided, page: Page): string[] {
+function strategyBlock(decided: Decided, way: SearchWay, page: Page): string[] {
   const { question, explored, seconds, reason } = decided;
   const { bold, dim, green, red, yellow } = page.colors;
   const { verdict, states, transitions, ends } = explored;
@@ -48,15 +68,17 @@ function strategyBlock(decided: Decided, page: Page): string[] {
     `  ${bold(question.strategy)}  ${color(verdictInWords(verdict))}`,
     ...paragraph(`${figures.join(", ")}, in ${formatMs(seconds * 1000)}.`, page.width, "    "),
   ];
-  if (reason !== undefined) lines.push(...paragraph(reason, page.width, "    "));
-  if (isNews(decided)) {
+  const why = reason ?? "No schedule that was tried breaks it.";
+  if (verdict === "undecided") lines.push(...paragraph(why, page.width, "    "));
+  if (isNews(decided, way)) {
     const { expectedVerdict } = strategyByName(question.strategy);
     lines.push(...paragraph(`This is news: it was expected to be ${expectedVerdict}.`, page.width, "    "));
   }
   if (verdict !== "undecided") lines.push(...situationLines(explored, page));
   if (explored.schedule === undefined) return lines;
   const again = `${PROGRAM} replay ${explored.schedule}`;
-  lines.push("", `    ${dim("The shortest schedule that breaks it:")}`, `    ${page.colors.cyan(again)}`, "");
+  const title = way.search === "breadth-first" ? "The shortest schedule that breaks it:" : "A schedule that breaks it:";
+  lines.push("", `    ${dim(title)}`, `    ${page.colors.cyan(again)}`, "");
   const { question: asked, steps } = decodeSchedule(explored.schedule);
   return [...lines, ...storyLines(replay(asked, steps), page, "    ")];
 }
@@ -84,7 +106,7 @@ function legend(page: Page): string[] {
 }
 
 /** What `--json` prints of a strategy. Its keys are stable. */
-export function exploredAsData({ question, explored, seconds, reason }: Decided): object {
+export function exploredAsData({ question, explored, seconds, reason }: Decided, way: SearchWay): object {
   const { verdict, states, transitions, ends, schedule, violation } = explored;
   const { strategy, assumptions, bounds } = question;
   return {
@@ -92,6 +114,7 @@ export function exploredAsData({ question, explored, seconds, reason }: Decided)
     verdict,
     expectedVerdict: strategyByName(strategy).expectedVerdict,
     reason: reason ?? null,
+    way,
     assumptions,
     bounds,
     states,

@@ -2,12 +2,15 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../base/assert.ts";
 import { OperationError } from "../base/errors.ts";
-import { explore, type Explored, type Progress } from "../explore/explore.ts";
+import { explore, type Explored, type ExploreOptions, type Progress } from "../explore/explore.ts";
 import type { Question } from "../explore/schedule.ts";
+
+/** How to search: what of the explorer's options is plain data. */
+export type SearchWay = Pick<ExploreOptions, "reduced" | "search" | "preemptions" | "bytesMax" | "hazard">;
 
 export interface ExploreThreadSetup {
   readonly question: Question;
-  readonly reduced: boolean;
+  readonly way: SearchWay;
 }
 
 export type ExploreThreadMessage =
@@ -36,14 +39,14 @@ function wantOfRoom(thrown: unknown): { reason: string; statesSeen: number } | u
     : undefined;
 }
 
-function run({ question, reduced }: ExploreThreadSetup): ExploreThreadMessage {
+function run({ question, way }: ExploreThreadSetup): ExploreThreadMessage {
   const beganAtMs = performance.now();
   const seconds = (): number => (performance.now() - beganAtMs) / 1000;
   let toldAtMs = beganAtMs;
   let progress: Progress = nothingYet;
   try {
     const explored = explore(question, {
-      reduced,
+      ...way,
       onProgress: (now) => {
         progress = now;
         const nowMs = performance.now();

@@ -18,13 +18,13 @@ const sinks = (more: Partial<ExploreSinks> = {}): ExploreSinks => ({
   ...more,
 });
 
-const alone = { reduced: true, threads: 1 };
+const alone = { way: {}, threads: 1 };
 
 test("answers come in the order of the questions, each with its question, whichever thread was done first", async () => {
   const questions = [question("quiesce"), question("blind")];
   const begun: Question[] = [];
   const decided: Question[] = [];
-  const options = { reduced: true, threads: 2 };
+  const options = { way: {}, threads: 2 };
   const answers = await exploreInThreads(
     questions,
     options,

@@ -59,6 +59,7 @@ export function exploreCommand(
     .option("--preemptions <N>", "only schedules that take the turn from the guest's CPU at most so often")
     .option("--unreduced", "follow orders as well that make no difference")
     .option("--memory <SIZE>", "most memory for the tables of one search (default: none but the machine's)")
+    .option("--checkpoint <DIR>", "put each search aside there every minute, and go on with what is there")
     .option("--threads <N>", "strategies at once (default: the machine's cores)")
     .option("--json", "print the results as JSON, and nothing else, on stdout")
     .optionsGroup("For developers:")
@@ -89,7 +90,7 @@ async function exploreStrategies(
 }
 
 async function decideAll(
-  { questions, way, threads }: ExploreOptions,
+  { questions, ...options }: ExploreOptions,
   environment: Environment,
   explorer: Explorer,
 ): Promise<Decided[]> {
@@ -98,16 +99,12 @@ async function decideAll(
   const stopListening = environment.onInterrupt(() => controller.abort());
   try {
     const longestFirst = questions.toSorted((a, b) => recordedStates(b.strategy) - recordedStates(a.strategy));
-    const decided = await explorer(
-      longestFirst,
-      { way, threads },
-      {
-        onBegin: ({ strategy }) => progress.begin(strategy),
-        onProgress: ({ strategy }, states) => progress.progress(strategy, states),
-        onDecided: (each) => progress.decided(each),
-        signal: controller.signal,
-      },
-    );
+    const decided = await explorer(longestFirst, options, {
+      onBegin: ({ strategy }) => progress.begin(strategy),
+      onProgress: ({ strategy }, states) => progress.progress(strategy, states),
+      onDecided: (each) => progress.decided(each),
+      signal: controller.signal,
+    });
     return questions.flatMap((question) => decided.filter((each) => each.question.strategy === question.strategy));
   } finally {
     stopListening();

@@ -52,6 +52,9 @@ test("the way of a search is read from words, and what does not go together is r
     hazard: "half-frame",
   });
   assert.throws(() => way({ walks: "9" }), { code: "usage-conflict" });
+  const { checkpoints } = exploreOptionsFrom({ checkpoint: "aside" }, randomSeed);
+  assert.equal(checkpoints?.directory, "aside");
+  assert.throws(() => way({ checkpoint: "aside", search: "depth-first" }), { code: "usage-conflict" });
   for (const words of [{ search: "widest" }, { hazard: "rain" }, { preemptions: "-1" }, { memory: "3" }]) {
     assert.throws(() => way(words), { code: "usage-invalid-value" });
   }

@@ -12,7 +12,7 @@ import {
 } from "../explore/assumptions.ts";
 import type { Question } from "../explore/schedule.ts";
 import type { SearchOrder } from "../explore/search.ts";
-import type { SearchWay } from "../host/explore-thread.ts";
+import type { Checkpoints, SearchWay } from "../host/explore-thread.ts";
 import { strategies, strategyByName } from "../strategy/strategies.ts";
 import { wrap } from "./layout.ts";
 import { parseChoice, parseSize, parseWholeNumber } from "./quantities.ts";
@@ -30,6 +30,7 @@ export interface ExploreWords {
   readonly seed?: string;
   readonly preemptions?: string;
   readonly memory?: string;
+  readonly checkpoint?: string;
   readonly threads?: string;
   readonly json?: boolean;
   readonly writeVerdicts?: boolean;
@@ -40,11 +41,13 @@ export interface ExploreOptions {
   readonly questions: readonly Question[];
   readonly way: SearchWay;
   readonly threads: number;
+  readonly checkpoints?: Checkpoints;
 }
 
 const THREADS_MAX = 64;
 const PREEMPTIONS_MAX = 1000;
 const WALKS_MAX = 1e9;
+const CHECKPOINT_MS = 60_000;
 /** Random schedules, if it is not said how many. */
 export const defaultWalks = "10000";
 const hazardNames = Object.keys(hazards);
@@ -56,7 +59,16 @@ export function exploreOptionsFrom(words: ExploreWords, randomSeed: () => number
   const way = wayFrom(words, randomSeed);
   if (words.writeVerdicts === true) checkWhole(way);
   const questions = namesFrom(words).map((strategy) => ({ strategy, assumptions, bounds }));
-  return { questions, way, threads: threadsFrom(words.threads) };
+  const options = { questions, way, threads: threadsFrom(words.threads) };
+  if (words.checkpoint === undefined) return options;
+  if (way.search !== "breadth-first") {
+    throw new OperationError({
+      code: "usage-conflict",
+      message: "Only a breadth-first search can be put aside.",
+      advice: "Leave out --checkpoint or --search.",
+    });
+  }
+  return { ...options, checkpoints: { directory: words.checkpoint, everyMs: CHECKPOINT_MS } };
 }
 
 function wayFrom(words: ExploreWords, randomSeed: () => number): SearchWay {

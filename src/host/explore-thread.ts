@@ -4,6 +4,7 @@ import { assert } from "../base/assert.ts";
 import { OperationError } from "../base/errors.ts";
 import { explore, type Explored, type ExploreOptions, type Progress } from "../explore/explore.ts";
 import type { Question } from "../explore/schedule.ts";
+import { CheckpointFile } from "./explore-checkpoint.ts";
 
 /** How to search: what of the explorer's options is plain data. */
 export type SearchWay = Pick<ExploreOptions, "reduced" | "search" | "preemptions" | "bytesMax" | "hazard">;
@@ -11,6 +12,13 @@ export type SearchWay = Pick<ExploreOptions, "reduced" | "search" | "preemptions
 export interface ExploreThreadSetup {
   readonly question: Question;
   readonly way: SearchWay;
+  readonly checkpoints?: Checkpoints;
+}
+
+/** Where searches are put aside, breadth-first ones, and how long it is from one time to the next. */
+export interface Checkpoints {
+  readonly directory: string;
+  readonly everyMs: number;
 }
 
 export type ExploreThreadMessage =
@@ -39,14 +47,16 @@ function wantOfRoom(thrown: unknown): { reason: string; statesSeen: number } | u
     : undefined;
 }
 
-function run({ question, way }: ExploreThreadSetup): ExploreThreadMessage {
+function run({ question, way, checkpoints }: ExploreThreadSetup): ExploreThreadMessage {
   const beganAtMs = performance.now();
   const seconds = (): number => (performance.now() - beganAtMs) / 1000;
   let toldAtMs = beganAtMs;
   let progress: Progress = nothingYet;
   try {
+    const aside = checkpoints === undefined ? undefined : putAside(checkpoints, question);
     const explored = explore(question, {
       ...way,
+      ...aside?.options,
       onProgress: (now) => {
         progress = now;
         const nowMs = performance.now();
@@ -56,6 +66,7 @@ function run({ question, way }: ExploreThreadSetup): ExploreThreadMessage {
         return false;
       },
     });
+    aside?.file.remove();
     return { kind: "explored", explored, seconds: seconds() };
   } catch (thrown) {
     const want = wantOfRoom(thrown);
@@ -68,6 +79,21 @@ function run({ question, way }: ExploreThreadSetup): ExploreThreadMessage {
     const { code, message, advice, facts } = thrown;
     return { kind: "failed", error: { code, message, advice, facts } };
   }
+}
+
+function putAside(
+  { directory, everyMs }: Checkpoints,
+  { strategy }: Question,
+): { file: CheckpointFile; options: Pick<ExploreOptions, "resumeFrom" | "onCheckpoint"> } {
+  const file = new CheckpointFile(directory, strategy);
+  const resumeFrom = file.read();
+  let keptAtMs = performance.now();
+  const onCheckpoint: ExploreOptions["onCheckpoint"] = (save) => {
+    if (performance.now() - keptAtMs < everyMs) return;
+    file.write(save());
+    keptAtMs = performance.now();
+  };
+  return { file, options: { onCheckpoint, ...(resumeFrom === undefined ? {} : { resumeFrom }) } };
 }
 
 function tell(message: ExploreThreadMessage): void {

@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import test from "node:test";
 import { defaultAssumptions, defaultBounds } from "../explore/assumptions.ts";
 import type { Question } from "../explore/schedule.ts";
@@ -83,6 +86,28 @@ test("an interrupt ends the threads, and the search is told to be cancelled", as
     sinks({ signal: controller.signal, onBegin: () => setImmediate(() => controller.abort()) }),
   );
   await assert.rejects(running, { code: "cancelled" });
+});
+
+test("a search that was put aside is gone on with, comes to the same, and leaves no file", async (t) => {
+  const directory = await mkdtemp(path.join(tmpdir(), "underway-explore-"));
+  t.after(() => rm(directory, { recursive: true }));
+  const asked = question("device-log", 2);
+  const options = { ...alone, checkpoints: { directory, everyMs: 0 } };
+  const controller = new AbortController();
+  const halfWay = sinks({ signal: controller.signal, onProgress: () => controller.abort() });
+  await assert.rejects(exploreInThreads([asked], options, halfWay), { code: "cancelled" });
+  assert.deepEqual(await readdir(directory), ["device-log.checkpoint"]);
+  const [resumed] = await exploreInThreads([asked], options, sinks());
+  const [whole] = await exploreInThreads([asked], alone, sinks());
+  assert.deepEqual(
+    [resumed?.explored.verdict, resumed?.explored.states, resumed?.explored.ends],
+    [whole?.explored.verdict, whole?.explored.states, whole?.explored.ends],
+  );
+  assert.deepEqual(await readdir(directory), []);
+  await writeFile(path.join(directory, "device-log.checkpoint"), "no checkpoint");
+  await assert.rejects(exploreInThreads([asked], options, sinks()), { code: "checkpoint-invalid" });
+  const nowhere = { ...options, checkpoints: { directory: path.join(directory, "device-log.checkpoint"), everyMs: 0 } };
+  await assert.rejects(exploreInThreads([asked], nowhere, sinks()), { code: "checkpoint-file" });
 });
 
 test("a search that is cancelled before it begins begins nothing", async () => {

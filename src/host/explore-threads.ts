@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { OperationError } from "../base/errors.ts";
 import type { Explored, Progress } from "../explore/explore.ts";
 import type { Question } from "../explore/schedule.ts";
-import type { ExploreThreadMessage, ExploreThreadSetup, SearchWay } from "./explore-thread.ts";
+import type { Checkpoints, ExploreThreadMessage, ExploreThreadSetup, SearchWay } from "./explore-thread.ts";
 
 export interface Decided {
   readonly question: Question;
@@ -32,9 +32,15 @@ const HEAP_SHARE = 0.5;
  */
 export async function exploreInThreads(
   questions: readonly Question[],
-  options: { readonly way: SearchWay; readonly threads: number; readonly heapMb?: number },
+  options: {
+    readonly way: SearchWay;
+    readonly threads: number;
+    readonly heapMb?: number;
+    readonly checkpoints?: Checkpoints;
+  },
   sinks: ExploreSinks,
 ): Promise<Decided[]> {
+  const { checkpoints } = options;
   const ending = new AbortController();
   const signal = AbortSignal.any([sinks.signal, ending.signal]);
   const answers = new Map<Question, Decided>();
@@ -43,7 +49,7 @@ export async function exploreInThreads(
   const decideOneAfterTheOther = async (): Promise<void> => {
     for (let question = left.shift(); question !== undefined; question = left.shift()) {
       sinks.onBegin(question);
-      const setup = { question, way: options.way };
+      const setup = { question, way: options.way, ...(checkpoints === undefined ? {} : { checkpoints }) };
       const decided = await decide(setup, { heapMb, signal, onProgress: sinks.onProgress });
       answers.set(question, decided);
       sinks.onDecided(decided);

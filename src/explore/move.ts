@@ -53,6 +53,10 @@ export class Move {
   readonly #drifts = new PairTable();
   #driftTo = new Uint32Array(1024);
   readonly #deltaKinds = new PairTable();
+  /** Remembered: a content and the one that is copied into it; both and where the copied part begins, to content. */
+  readonly #mixtures = new PairTable();
+  readonly #mixes = new PairTable();
+  #mixedTo = new Uint32Array(1024);
   readonly #liveAt: number[] = [];
   /** Engine sides right after the pause, by what makes a difference from there on. */
   readonly #paused = new Interner<number>();
@@ -289,14 +293,20 @@ export class Move {
     const { page, start, lengthBytes } = effect;
     const now = this.source.content(source, page);
     if (lengthBytes === pageBytes) return this.images.with(image, page, now);
-    const before = this.images.page(image, page);
+    return this.images.with(image, page, this.#mixed(this.images.page(image, page), now, { start, lengthBytes }));
+  }
+
+  /** The content that one page has after so many bytes of another content were copied into it. */
+  #mixed(before: number, now: number, { start, lengthBytes }: { start: number; lengthBytes: number }): number {
+    const { size } = this.#mixes;
+    const entry = this.#mixes.add(this.#mixtures.add(before, now), start);
+    if (entry < size) return this.#mixedTo[entry] as number;
+    const { contents, pageBytes } = this.source;
     const bytes = before === FORGOTTEN ? new Uint8Array(pageBytes) : contents.value(before).slice();
     bytes.set(contents.value(now).subarray(start, start + lengthBytes), start);
-    return this.images.with(
-      image,
-      page,
-      contents.intern(bytesKey(bytes), () => bytes),
-    );
+    const mixed = contents.intern(bytesKey(bytes), () => bytes);
+    this.#mixedTo = remembered(this.#mixedTo, entry, mixed);
+    return mixed;
   }
 
   /** The answer to the first questions of a step; after a log was fetched, `#carryOut` has it better. */

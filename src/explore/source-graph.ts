@@ -52,6 +52,9 @@ export class SourceGraph {
   readonly #guestsAtPause = new Map<number, Set<number>>();
   readonly #savedFrom = new Map<number, Set<number>>();
   readonly #states = new Map<string, number>();
+  /** Memory as it was when it was last looked at, and the numbers of its pages' contents. */
+  readonly #seenWords: Uint32Array;
+  #seenNumbers: Uint32Array;
   readonly #vm: SourceVm;
   readonly #tellsGuestsApart: boolean;
   /** State the VM is in, or -1. */
@@ -85,6 +88,9 @@ export class SourceGraph {
     this.queuePairs = vf.queuePairs;
     this.slots = machine.layout.receiveDescriptors;
     this.deltas.intern("||", () => ({ cpuDirty: [], deviceDirty: [], released: [] }));
+    this.#seenWords = new Uint32Array(machine.memory.sizeBytes / 4);
+    const zeros = new Uint8Array(this.pageBytes);
+    this.#seenNumbers = new Uint32Array(this.pageCount).fill(this.contents.intern(bytesKey(zeros), () => zeros));
     this.#takeDelta();
     this.#enter(-1, -1);
   }
@@ -316,12 +322,28 @@ export class SourceGraph {
 
   #observeMemory(): number {
     const bytes = this.#vm.host.machine.memory.bytes();
-    const numbers = new Uint32Array(this.pageCount);
+    const words = this.#vm.host.machine.memory.words();
+    const numbers = this.#seenNumbers.slice();
     for (let page = 0; page < this.pageCount; page++) {
+      if (!this.#hasChanged(words, page)) continue;
       const content = bytes.subarray(page * this.pageBytes, (page + 1) * this.pageBytes);
       numbers[page] = this.contents.intern(bytesKey(content), () => content.slice());
     }
+    this.#seenNumbers = numbers;
     return this.memories.intern(numbersKey(numbers), () => numbers);
+  }
+
+  /** Whether a page differs from what it was when memory was last looked at, which it is from now on. */
+  #hasChanged(words: Uint32Array, page: number): boolean {
+    const seen = this.#seenWords;
+    const end = ((page + 1) * this.pageBytes) / 4;
+    let hasChanged = false;
+    for (let i = (page * this.pageBytes) / 4; i < end; i++) {
+      if (seen[i] === words[i]) continue;
+      hasChanged = true;
+      seen[i] = words[i] as number;
+    }
+    return hasChanged;
   }
 
   #observeVf(): number {

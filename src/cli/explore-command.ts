@@ -82,10 +82,13 @@ async function exploreStrategies(
   const decided = await decideAll(options, environment, await loadExplorer());
   if (words.writeVerdicts === true) await writeVerdicts(decided);
   const { stdout } = environment;
-  const data = decided.map((each) => exploredAsData(each, options.way));
-  stdout.write(
-    words.json === true ? `${JSON.stringify(data, undefined, 2)}\n` : renderExplored(decided, options.way, stdout),
-  );
+  if (words.json === true) {
+    const data = decided.map((each) => exploredAsData(each, options.way));
+    stdout.write(`${JSON.stringify(data, undefined, 2)}\n`);
+  } else {
+    const { replay } = await import("../explore/replay.ts");
+    stdout.write(renderExplored(decided, { way: options.way, tell: replay, terminal: stdout }));
+  }
   return exitCodeOf(decided, options.way);
 }
 

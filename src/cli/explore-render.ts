@@ -1,6 +1,6 @@
 // What a search found, for a person and for a program: verdict, figures, situations, and the story of what goes wrong.
 import type { Explored } from "../explore/explore.ts";
-import { replay } from "../explore/replay.ts";
+import type { replay } from "../explore/replay.ts";
 import { decodeSchedule } from "../explore/schedule.ts";
 import { situations, type Situation } from "../explore/situations.ts";
 import type { Decided } from "../host/explore-threads.ts";
@@ -44,20 +44,26 @@ function wayInWords({ reduced, search, preemptions, hazard }: SearchWay): string
   return parts.join(", ");
 }
 
+/** Who carries a schedule out for its story: the guest and all, which are not loaded before they are needed. */
+type Teller = typeof replay;
+
 /** Every strategy that was decided, with a blank line before and after each. */
-export function renderExplored(all: readonly Decided[], way: SearchWay, terminal: Terminal): string {
+export function renderExplored(
+  all: readonly Decided[],
+  { way, tell, terminal }: { way: SearchWay; tell: Teller; terminal: Terminal },
+): string {
   const page = pageOf(terminal);
   const [first] = all;
   if (first === undefined) return "";
   const blocks = [
     paragraph(`Explored ${wayInWords(way)}, within ${allSettings(first.question)}.`, page.width, "  "),
-    ...all.map((decided) => strategyBlock(decided, way, page)),
+    ...all.map((decided) => strategyBlock(decided, { way, tell, page })),
     legend(page),
   ];
   return `\n${blocks.map((lines) => lines.join("\n")).join("\n\n")}\n\n`;
 }
 
-function strategyBlock(decided: Decided, way: SearchWay, page: Page): string[] {
+function strategyBlock(decided: Decided, { way, tell, page }: { way: SearchWay; tell: Teller; page: Page }): string[] {
   const { question, explored, seconds, reason } = decided;
   const { bold, dim, green, red, yellow } = page.colors;
   const { verdict, states, transitions, ends } = explored;
@@ -80,7 +86,7 @@ function strategyBlock(decided: Decided, way: SearchWay, page: Page): string[] {
   const title = way.search === "breadth-first" ? "The shortest schedule that breaks it:" : "A schedule that breaks it:";
   lines.push("", `    ${dim(title)}`, `    ${page.colors.cyan(again)}`, "");
   const { question: asked, steps } = decodeSchedule(explored.schedule);
-  return [...lines, ...storyLines(replay(asked, steps), page, "    ")];
+  return [...lines, ...storyLines(tell(asked, steps), page, "    ")];
 }
 
 function situationLines({ situations: seen }: Explored, page: Page): string[] {

@@ -108,7 +108,8 @@ const linuxOptions: fc.Arbitrary<MigrateOptions> = fc.record(
 const modelOptions = fc
   .tuple(linuxOptions, fc.integer({ min: 1e6, max: 1e10 }), fc.constantFrom("64", "1518", "mix"))
   .map(([options, bitsPerSecond, frameBytes]): MigrateOptions => {
-    return { ...options, machine: "model", traffic: "frames", load: { bitsPerSecond, frameBytes } };
+    const load = { bitsPerSecond, frameBytes };
+    return Object.assign(options, { machine: "model", traffic: "frames", load } as const);
   });
 const anyOptions = fc.oneof(linuxOptions, modelOptions);
 

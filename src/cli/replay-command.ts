@@ -1,6 +1,6 @@
 // `underway replay`: carries one schedule out for real and tells it step by step, up to what it breaks.
 import { Command } from "commander";
-import { replay, type Replayed } from "../explore/replay.ts";
+import type { Replayed } from "../explore/replay.ts";
 import { decodeSchedule } from "../explore/schedule.ts";
 import type { Environment, Terminal } from "./environment.ts";
 import { ExitCode } from "./exit-codes.ts";
@@ -34,8 +34,9 @@ export function replayCommand(environment: Environment, done: (exitCode: ExitCod
     .option("--json", "print the story as JSON, and nothing else, on stdout")
     .helpOption("-h, --help", "print this")
     .addHelpText("after", examples)
-    .action((schedule: string, words: { json?: boolean }) => {
+    .action(async (schedule: string, words: { json?: boolean }) => {
       const { question, steps } = checkingUsage(() => decodeSchedule(schedule));
+      const { replay } = await import("../explore/replay.ts");
       const replayed = replay(question, steps);
       const { stdout } = environment;
       stdout.write(

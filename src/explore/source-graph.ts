@@ -31,7 +31,7 @@ const actorsToTry = Array.from({ length: ACTORS_MAX }, (_, actor) => actor).toSo
 );
 
 const UNKNOWN = -2;
-export const DISABLED = -1;
+const DISABLED = -1;
 const STEPS = ACTORS_MAX + interventions.length;
 
 export class SourceGraph {

@@ -32,7 +32,7 @@ export function without(source: PageSource): Change {
 }
 
 /** An engine that works with other parts. */
-export const withParts =
+const withParts =
   (change: (parts: EngineParts) => EngineParts): Change =>
   (experiment) => ({ ...experiment, change });
 

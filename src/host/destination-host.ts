@@ -14,7 +14,7 @@ import { DeliveryClock } from "./delivery-clock.ts";
 import { DeviceRunner } from "./device-runner.ts";
 import { everySecond } from "./every-second.ts";
 import { plugCable, type Cable } from "./fabric-client.ts";
-import { dropsSince, frameDrops, framesLost, type FrameDrops } from "./frame-drops.ts";
+import { dropsSince, frameDrops, framesLost, type FrameDrops } from "../audit/frame-drops.ts";
 import { createDestinationGuest, MACHINE_STATE_VERSION, runInGuest, type LinuxGuest } from "./linux-guest.ts";
 import { refuseUnless } from "./refusal.ts";
 import { listenTcp, type TcpAddress } from "./tcp-transport.ts";

@@ -7,7 +7,7 @@ import { serializeLedger } from "../audit/ledger-codec.ts";
 import { Ledger } from "../audit/ledger.ts";
 import type { VfState } from "../nic/state.ts";
 import { DeliveryClock } from "./delivery-clock.ts";
-import { dropsSince, frameDrops, framesLost, type FrameDrops } from "./frame-drops.ts";
+import { dropsSince, frameDrops, framesLost, type FrameDrops } from "../audit/frame-drops.ts";
 import type { PauseListener } from "./model/engine-methods.ts";
 import type { TrafficCounts } from "./model/methods.ts";
 import type { ModelVm } from "./model/vm.ts";

@@ -12,7 +12,7 @@ import { hostClock } from "./clock.ts";
 import { DeliveryClock } from "./delivery-clock.ts";
 import { DeviceRunner } from "./device-runner.ts";
 import { plugCable, type Cable } from "./fabric-client.ts";
-import { dropsSince, frameDrops, framesLost, type FrameDrops } from "./frame-drops.ts";
+import { dropsSince, frameDrops, framesLost, type FrameDrops } from "../audit/frame-drops.ts";
 import { MACHINE_STATE_VERSION, runInGuest, startLinuxGuest, type LinuxGuest } from "./linux-guest.ts";
 import { moveOut } from "./move-out.ts";
 import type {

@@ -3,7 +3,7 @@ import type { ErrorFacts } from "../base/errors.ts";
 import type { VfState } from "../nic/state.ts";
 import type { MigrationEvent } from "../migration/events.ts";
 import type { LinuxAssets } from "./assets.ts";
-import type { FrameDrops } from "./frame-drops.ts";
+import type { FrameDrops } from "../audit/frame-drops.ts";
 import type { TcpAddress } from "./tcp-transport.ts";
 
 export interface VmSettings {

@@ -6,7 +6,7 @@ import { ImageRecorder } from "../../src/audit/image-recorder.ts";
 import { Ledger } from "../../src/audit/ledger.ts";
 import type { Verdict } from "../../src/audit/verdict.ts";
 import { OperationError } from "../../src/base/errors.ts";
-import { frameDrops } from "../../src/host/frame-drops.ts";
+import { frameDrops } from "../../src/audit/frame-drops.ts";
 import type { ModelHost } from "../../src/machine/model/host.ts";
 import { MODEL_STATE_VERSION } from "../../src/machine/model/state.ts";
 import { Destination, type DestinationOutcome, type PreparedVm } from "../../src/migration/destination.ts";

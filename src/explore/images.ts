@@ -52,6 +52,7 @@ export class Images {
       this.#path[above] = at;
       at = ((index >>> (above - level)) & 1) === 0 ? this.#pairs.left(at) : this.#pairs.right(at);
     }
+    if (at === part) return image;
     let changed = part;
     for (let above = level; above < this.#levels; above++) {
       const node = this.#path[above] as number;

@@ -12,6 +12,8 @@ export interface LogContents {
 const empty: LogContents = { "cpu-dirty": [], "device-dirty": [], released: [] };
 const kinds = ["cpu-dirty", "device-dirty", "released"] as const;
 
+const ALL = (1 << kinds.length) - 1;
+
 /** Whether a log may still be asked, one bit each in the order of `kinds`. */
 export type LiveLogs = number;
 
@@ -22,6 +24,8 @@ export type LiveLogs = number;
 export class Logs {
   readonly #contents = new Interner<LogContents>();
   readonly #strategy: Strategy;
+  /** What `keep` has found, by its arguments. */
+  readonly #kept: number[] = [];
 
   constructor(strategy: Strategy) {
     this.#strategy = strategy;
@@ -59,11 +63,19 @@ export class Logs {
 
   /** After a log was fetched. */
   clear(logs: number, log: PageLog): number {
-    return this.#intern({ ...this.contents(logs), [log]: [] });
+    return this.keep(logs, ALL & ~(1 << kinds.indexOf(log)));
   }
 
   /** Without those that nobody will ask. */
   keep(logs: number, live: LiveLogs): number {
+    if (live === ALL) return logs;
+    const at = logs * (ALL + 1) + live;
+    const kept = this.#kept[at] ?? this.#keep(logs, live);
+    this.#kept[at] = kept;
+    return kept;
+  }
+
+  #keep(logs: number, live: LiveLogs): number {
     const { "cpu-dirty": cpu, "device-dirty": device, released } = this.contents(logs);
     return this.#intern({
       "cpu-dirty": (live & 1) === 0 ? [] : cpu,

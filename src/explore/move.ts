@@ -44,6 +44,7 @@ export class Move {
   readonly #holdings = new PairTable();
   readonly #engines = new PairTable();
   readonly #saveLists: Interner<readonly number[]> = new Interner();
+  readonly #saveListNumbers = new Map<readonly number[], number>();
   /** Remembered: engine side and all that its step was answered, to engine side. */
   readonly #steps = new PairTable();
   #stepTo = new Uint32Array(1024);
@@ -58,6 +59,9 @@ export class Move {
   readonly #mixes = new PairTable();
   #mixedTo = new Uint32Array(1024);
   readonly #liveAt: number[] = [];
+  /** Remembered: place with logs and what is tracked, to the pages that are due. */
+  readonly #dues = new PairTable();
+  readonly #pagesOfDue: (readonly number[])[] = [];
   /** Engine sides right after the pause, by what makes a difference from there on. */
   readonly #paused = new Interner<number>();
 
@@ -99,8 +103,11 @@ export class Move {
     return this.#engines.size;
   }
 
+  /** Of the tables that grow with the search. */
   get bytes(): number {
-    return this.images.bytes + this.#controls.bytes + this.#holdings.bytes + this.#engines.bytes + this.#drifts.bytes;
+    const tables = [this.#controls, this.#holdings, this.#engines, this.#steps, this.#answers, this.#drifts];
+    const valueBytes = this.#stepTo.byteLength + this.#driftTo.byteLength;
+    return tables.reduce((sum, { bytes }) => sum + bytes, this.images.bytes + valueBytes);
   }
 
   engineSide(engine: number): EngineSide {
@@ -115,8 +122,16 @@ export class Move {
   }
 
   #engine({ place, logs, image, saves }: EngineSide): number {
+    return this.#engines.add(this.#controls.add(place, logs), this.#holdings.add(this.#saveList(saves), image));
+  }
+
+  #saveList(saves: readonly number[]): number {
+    // Nearly always it is the very list that came out of `engineSide`.
+    const known = this.#saveListNumbers.get(saves);
+    if (known !== undefined) return known;
     const list = this.#saveLists.intern(numbersKey(saves), () => saves);
-    return this.#engines.add(this.#controls.add(place, logs), this.#holdings.add(list, image));
+    this.#saveListNumbers.set(this.#saveLists.value(list), list);
+    return list;
   }
 
   placeOf(engine: number): Place {
@@ -249,12 +264,21 @@ export class Move {
   #rest(source: number, place: Yield, side: EngineSide): number {
     const kept = { ...side, logs: this.logs.keep(side.logs, this.#live(side.place)) };
     if (!this.#forgets) return this.#engine(kept);
-    const due = this.#pagesDue(source, place, kept.logs);
-    const image = due.reduce((forgotten, page) => this.images.with(forgotten, page, FORGOTTEN), side.image);
+    const due = this.#pagesDueAt(source, place, kept);
+    let { image } = side;
+    for (const page of due) image = this.images.with(image, page, FORGOTTEN);
     const isJustPaused = this.#strategy.switchover[place.command - 1]?.kind === "pause-vcpus" && !place.hasBegun;
     if (!isJustPaused) return this.#engine({ ...kept, image });
     const key = [place.command, numbersKey(due), image, ...side.saves].join(" ");
     return this.#paused.value(this.#paused.intern(key, () => this.#engine({ ...kept, image })));
+  }
+
+  #pagesDueAt(source: number, place: Yield, side: EngineSide): readonly number[] {
+    const tracked = this.source.isPaused(source) ? 1 + this.source.trackerNumber(source) : 0;
+    const { size } = this.#dues;
+    const entry = this.#dues.add(this.#controls.add(side.place, side.logs), tracked);
+    if (entry === size) this.#pagesOfDue.push(this.#pagesDue(source, place, side.logs));
+    return this.#pagesOfDue[entry] as readonly number[];
   }
 
   /**
@@ -376,8 +400,7 @@ function remembered(values: Uint32Array<ArrayBuffer>, place: number, value: numb
 function savedField(state: object, path: readonly string[]): number {
   let at: unknown = state;
   for (const name of path) {
-    const entries: Record<string, unknown> = Object.fromEntries(Object.entries(at as object));
-    at = entries[name];
+    at = Reflect.get(at as object, name);
   }
   return Number(at ?? 0);
 }

@@ -126,6 +126,11 @@ export class SourceGraph {
     return this.trackers.value(this.#tracker[state] as number);
   }
 
+  /** The number of what the tracker says. */
+  trackerNumber(state: number): number {
+    return this.#tracker[state] as number;
+  }
+
   /** The number of the set of mapped pages. */
   mappedSet(state: number): number {
     return this.tracker(state).mappedSet;

@@ -43,7 +43,7 @@ export class SourceVm {
     this.host.settle();
     void machine.pause();
     vf.stop();
-    this.#statisticsAtStart = structuredClone(vf.statistics);
+    this.#statisticsAtStart = vf.statistics;
     this.#start = { memory: machine.memory.bytes().slice(), machine: machine.saveState(), vf: vf.save() };
     this.reset();
   }
@@ -69,7 +69,7 @@ export class SourceVm {
     this.#isTransmitStopped = false;
     this.#beats.fill(0);
     this.#counted = this.#count();
-    this.#statisticsAtStart = structuredClone(vf.statistics);
+    this.#statisticsAtStart = vf.statistics;
   }
 
   /**

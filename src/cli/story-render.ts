@@ -63,6 +63,7 @@ function endLines({ violation, outcome }: Replayed, page: Page, indent: string):
 const whatBreaks: Readonly<Record<NonNullable<Replayed["violation"]>["property"], string>> = {
   "legal-cut": "The destination's image is no legal cut.",
   "guest-unharmed": "The guest is harmed before it moves.",
+  "mapped-writes": "The device wrote where nothing was mapped for it.",
   progress: "The audit has nothing against the image, but the guest does not live on with it.",
 };
 

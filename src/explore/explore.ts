@@ -11,7 +11,7 @@ import type { Experiment } from "./experiment.ts";
 import type { System } from "./search-system.ts";
 import type { Situation } from "./situations.ts";
 import { SourceGraph } from "./source-graph.ts";
-import { Actor, ENGINE } from "./steps.ts";
+import { Actor, ACTORS_MAX, ENGINE } from "./steps.ts";
 
 export interface Progress {
   readonly states: number;
@@ -110,6 +110,7 @@ function search(
   });
   searching.run();
   if (isForgetful) return "forgetful";
+  violation ??= wildWrite(source);
   violation ??= judge.judgeOtherGuests(searching, () => void onProgress?.(progress()));
   return {
     ...progress(),
@@ -117,6 +118,15 @@ function search(
     situations: judge.situations.seen,
     ...(violation === undefined ? {} : { violation, schedule: encodeSchedule(question, violation.schedule) }),
   };
+}
+
+/** Whether the device ever wrote where it may not; the schedule has the source's steps up to that write. */
+function wildWrite(source: SourceGraph): Violation | undefined {
+  if (source.wildWrite === undefined) return undefined;
+  const { state, step, page } = source.wildWrite;
+  const sentence = `the device wrote page ${page}, which is not mapped and no ring's`;
+  const path = [...source.path(state), step].filter((taken) => taken < ACTORS_MAX);
+  return { property: "mapped-writes", sentence, hazards: [], schedule: path };
 }
 
 function systemOf(move: Move, reduction: Reduction | undefined, { preemptions }: ExploreOptions): System {

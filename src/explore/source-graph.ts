@@ -72,6 +72,8 @@ export class SourceGraph {
   /** One entry a state and step. */
   #next = new Int32Array(1024 * STEPS).fill(UNKNOWN);
   #delta = new Int32Array(1024 * STEPS);
+  /** The first write of the device into a page that was not its to write: the state before it, the step and the page. */
+  wildWrite: { readonly state: number; readonly step: number; readonly page: number } | undefined;
   stepsDone = 0;
   replays = 0;
 
@@ -219,6 +221,7 @@ export class SourceGraph {
     }
     const delta = this.#takeDelta();
     const next = this.#enter(state, step);
+    this.#checkWrites(state, step, delta);
     this.#next[at] = next;
     this.#delta[at] = delta;
     this.#at = next;
@@ -226,6 +229,12 @@ export class SourceGraph {
     if (intervention === "pause") addTo(this.#guestsAtPause, next, this.#guest[state] as number);
     if (intervention === "save") addTo(this.#savedFrom, next, state);
     return next;
+  }
+
+  /** The device writes into pages that are mapped, and into its rings, and nowhere else. */
+  #checkWrites(state: number, step: number, delta: number): void {
+    const page = pageOutside(this.deltas.value(delta).deviceDirty, this.tracker(state));
+    if (page !== undefined) this.wildWrite ??= { state, step, page };
   }
 
   /** Goes on from where the VM is while there is something new, since coming back would cost more. */
@@ -400,6 +409,14 @@ const PENDING = /"pendingVectors":(\d+)/;
 /** Interrupts that wait for the guest, a bit each. */
 function pendingVectors(guest: Uint8Array): number {
   return Number(PENDING.exec(bytesKey(guest))?.[1] ?? 0);
+}
+
+/** A page among those written that was neither mapped nor a ring's. */
+export function pageOutside(
+  written: readonly number[],
+  { mapped, ringPages }: Pick<TrackerView, "mapped" | "ringPages">,
+): number | undefined {
+  return written.find((page) => !mapped.includes(page) && !ringPages.includes(page));
 }
 
 function addTo(sets: Map<number, Set<number>>, key: number, value: number): void {

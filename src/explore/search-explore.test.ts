@@ -1,6 +1,7 @@
 // The searches on the explorer itself: the same verdict whatever comes first, and schedules that break what is unsafe.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { OperationError } from "../base/errors.ts";
 import { defaultAssumptions, defaultBounds } from "./assumptions.ts";
 import { explore, type Explored, type ExploreOptions } from "./explore.ts";
 import { decodeSchedule, experimentOf } from "./schedule.ts";
@@ -61,18 +62,27 @@ test("blind is broken without a single preemption", () => {
 });
 
 test("a search put aside and taken up again comes to the same verdict on the same states", () => {
-  const whole = decide("rings-first");
-  let checkpoint: Uint8Array | undefined;
-  const broken = decide("rings-first", {
-    onCheckpoint: (save) => {
-      checkpoint = save();
+  const whole = decide("quiesce", { reduced: false }, 2);
+  const checkpoints: Uint8Array[] = [];
+  const broken = decide(
+    "quiesce",
+    {
+      reduced: false,
+      onCheckpoint: (save) => checkpoints.push(save()),
+      onProgress: ({ states }) => states > whole.states / 2,
     },
-    onProgress: () => true,
-  });
+    2,
+  );
   assert.equal(broken.verdict, "undecided");
-  const resumed = decide("rings-first", checkpoint === undefined ? {} : { resumeFrom: checkpoint });
+  const resumeFrom = checkpoints.at(-1) ?? new Uint8Array();
+  assert.ok(resumeFrom.length > 5 * broken.states, `${resumeFrom.length} bytes for ${broken.states} states`);
+  const resumed = decide("quiesce", { reduced: false, resumeFrom }, 2);
   assert.deepEqual(
     [resumed.verdict, resumed.states, resumed.ends, resumed.transitions],
     [whole.verdict, whole.states, whole.ends, whole.transitions],
+  );
+  assert.throws(
+    () => decide("quiesce", { reduced: true, resumeFrom }, 2),
+    (thrown) => thrown instanceof OperationError && thrown.code === "checkpoint-invalid",
   );
 });

@@ -39,7 +39,7 @@ export interface SearchOptions {
 }
 
 /** States between two calls of `onProgress`. */
-const PROGRESS_STATES = 1 << 14;
+const PROGRESS_STATES = 1 << 12;
 
 export class Search {
   readonly tree = new SearchTree();
@@ -191,7 +191,7 @@ export class Search {
       }
       if (this.#ends.size === size) this.tree.cut(begin);
       this.#expanded = this.tree.size;
-      if (walk % (PROGRESS_STATES >>> 6) === 0 && this.#pause()) return;
+      if (walk % (PROGRESS_STATES >>> 4) === 0 && this.#pause()) return;
     }
   }
 

@@ -48,7 +48,11 @@ function underway(options: string, task: OurTask): Contender {
     options,
     order: task.order,
     reduces: task.symmetry || task.partialOrder,
-    run: (directory) => measure(process.execPath, [script, JSON.stringify(task)], directory),
+    run: async (directory) => {
+      const measured = await measure(process.execPath, [script, JSON.stringify(task)], directory);
+      if (measured.status !== 0) throw new Error(`Underway's search failed: ${measured.output}`);
+      return measured;
+    },
   };
 }
 
@@ -101,6 +105,7 @@ function rowOf(contender: Contender, runs: readonly Measured[]): Row {
   const outputs = runs.map(({ output }) => output.trim());
   const ours = tool === "underway" ? outputs.map(resultIn) : [];
   const states = median(ours.length > 0 ? ours.map((one) => one.states) : outputs.map(statesIn));
+  if (!Number.isFinite(states)) throw new Error(`${tool} ${options} failed: ${outputs.join()}`);
   const isSafe = ours.length > 0 ? ours.every((one) => one.isSafe) : outputs.every(isSafeIn);
   const cpuSeconds = median(runs.map((one) => one.cpuSeconds));
   const residentBytes = median(runs.map((one) => one.residentBytes));

@@ -2,7 +2,7 @@
 import { OperationError } from "../base/errors.ts";
 
 export interface Assumptions {
-  /** Bytes of a page that a copy reads at once: 8, 16, 64, or a whole page (which is 64 bytes at toy scale too). */
+  /** Bytes of a page that a copy reads at once; from the size of a page on, pages are read whole. */
   readonly atomicBytes: number;
   /** Descriptors the device reads ahead with one read; 0 reads each when its buffer is due. */
   readonly prefetch: number;
@@ -43,8 +43,8 @@ interface Switch<Value> {
 export const assumptionSwitches: { readonly [Name in keyof Assumptions]: Switch<Assumptions[Name]> } = {
   atomicBytes: {
     default: 16,
-    values: [8, 16, 64],
-    sentence: "bytes of a page that a copy reads at once; a toy page has 64",
+    values: [8, 16, 64, 128],
+    sentence: "bytes of a page that a copy reads at once; a toy page has 64, or 128 in rings of 1 or 3 pages",
   },
   prefetch: { default: 0, values: [0, 2, 4, 8], sentence: "descriptors the device reads ahead" },
   inFlight: { default: 0, values: [0, 1, 2, 3, 4], sentence: "device writes that may be on their way at once" },

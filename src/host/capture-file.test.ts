@@ -8,7 +8,7 @@ import { OperationError } from "../base/errors.ts";
 import { announceFrames } from "../network/announce.ts";
 import { networkPlan } from "../network/plan.ts";
 import { CaptureFile } from "./capture-file.ts";
-import { readWithTshark } from "./test-programs.ts";
+import { notRun, readWithTshark } from "./test-programs.ts";
 
 const interfaces = [{ name: "source" }, { name: "destination", description: "the other host" }];
 const frames = announceFrames(networkPlan.peerMac, networkPlan.peerIp);
@@ -68,8 +68,7 @@ test("a capture that cannot be written is a typed error", async () => {
 });
 
 test("a disk that fills up is reported when the capture ends", async (t) => {
-  if (!(await stat("/dev/full").catch(() => undefined))?.isCharacterDevice())
-    return t.skip("not run: there is no /dev/full");
+  if (!(await stat("/dev/full").catch(() => undefined))?.isCharacterDevice()) return notRun(t, "there is no /dev/full");
   const capture = await CaptureFile.create({ path: "/dev/full", interfaces, clock: new ManualClock() });
   capture.frame({ interfaceIndex: 0, direction: "in", bytes: new Uint8Array(60) });
   await assert.rejects(capture.close(), (error) => error instanceof OperationError && error.code === "capture-failed");

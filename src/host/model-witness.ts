@@ -1,13 +1,10 @@
 // Ground truth of a model VM's move, kept on the VM's own thread: the ledger, when frames came, and what was dropped.
-import { writeFileSync } from "node:fs";
-import path from "node:path";
 import { assert } from "../base/assert.ts";
-import { serializeImage } from "../audit/image-recorder.ts";
-import { serializeLedger } from "../audit/ledger-codec.ts";
 import { Ledger } from "../audit/ledger.ts";
 import type { VfState } from "../nic/state.ts";
 import { DeliveryClock } from "./delivery-clock.ts";
 import { dropsSince, frameDrops, framesLost, type FrameDrops } from "../audit/frame-drops.ts";
+import { writeSourceFiles } from "./evidence-files.ts";
 import type { PauseListener } from "./model/engine-methods.ts";
 import type { TrafficCounts } from "./model/methods.ts";
 import type { ModelVm } from "./model/vm.ts";
@@ -83,15 +80,10 @@ export class ModelWitness implements PauseListener {
     const { vf, machine } = host;
     assert(vf.isStopped, "the device stops before memory is taken for the audit");
     assert(this.#vfAtPause !== undefined, "there is evidence only of a move");
-    const memoryFile = path.join(directory, "source-memory");
-    const ledgerFile = path.join(directory, "source-ledger");
-    writeFileSync(memoryFile, serializeImage(machine.memory.bytes(), machine.memory.pages.sizeBytes));
-    writeFileSync(ledgerFile, serializeLedger(this.#ledger.record()));
     const { statistics } = vf;
     const dropped = frameDrops(statistics);
     return {
-      memoryFile,
-      ledgerFile,
+      ...writeSourceFiles(directory, { memory: machine.memory, ledger: this.#ledger }),
       vfAtPause: this.#vfAtPause,
       vfAtEnd: vf.save(),
       lastDeliveryBeforePauseMs: this.#deliveries.lastMs,

@@ -1,16 +1,13 @@
 // The source's host: starts the guest, moves it out, and keeps what the audit needs of it.
-import { writeFile } from "node:fs/promises";
-import path from "node:path";
 import { assert } from "../base/assert.ts";
 import { SeededRandom } from "../base/random.ts";
-import { serializeImage } from "../audit/image-recorder.ts";
-import { serializeLedger } from "../audit/ledger-codec.ts";
 import { Ledger } from "../audit/ledger.ts";
 import type { MigrationEvent } from "../migration/events.ts";
 import type { VfState } from "../nic/state.ts";
 import { hostClock } from "./clock.ts";
 import { DeliveryClock } from "./delivery-clock.ts";
 import { DeviceRunner } from "./device-runner.ts";
+import { writeSourceFiles } from "./evidence-files.ts";
 import { plugCable, type Cable } from "./fabric-client.ts";
 import { dropsSince, frameDrops, framesLost, type FrameDrops } from "../audit/frame-drops.ts";
 import { MACHINE_STATE_VERSION, runInGuest, startLinuxGuest, type LinuxGuest } from "./linux-guest.ts";
@@ -134,14 +131,9 @@ export class SourceHost {
     const { vf, machine } = this.#guest;
     assert(vf.isStopped, "the device stops before memory is taken for the audit");
     assert(this.#vfAtPause !== undefined, "there is evidence only of a move");
-    const memoryFile = path.join(directory, "source-memory");
-    const ledgerFile = path.join(directory, "source-ledger");
-    await writeFile(memoryFile, serializeImage(machine.memory.bytes(), machine.memory.pages.sizeBytes));
-    await writeFile(ledgerFile, serializeLedger(this.#ledger.record()));
     const dropped = frameDrops(vf.statistics);
     return {
-      memoryFile,
-      ledgerFile,
+      ...writeSourceFiles(directory, { memory: machine.memory, ledger: this.#ledger }),
       vfAtPause: this.#vfAtPause,
       vfAtEnd: vf.save(),
       lastDeliveryBeforePauseMs: this.#deliveries.lastMs,

@@ -5,7 +5,7 @@ import { OperationError } from "../base/errors.ts";
 import { preparePasst } from "./assets.ts";
 
 /** Says that a test was not run and why; in CI, where everything must be there, fails it instead. */
-function notRun(t: TestContext, why: string): undefined {
+export function notRun(t: TestContext, why: string): undefined {
   if (process.env["CI"] !== undefined) throw new Error(`${why}, which CI needs`);
   t.skip(`not run: ${why}`);
   return undefined;

@@ -1,7 +1,7 @@
 // The engine of the common model: the automaton of the shipping switchover, as copies of pages and nothing in between.
 import { assert } from "../../src/base/assert.ts";
 import { EngineAutomaton, type EngineExperiment } from "../../src/explore/engine-automaton.ts";
-import type { Question } from "../../src/explore/engine-view.ts";
+import type { Query } from "../../src/explore/engine-view.ts";
 import type { Queues } from "./queues.ts";
 import { PAGE_BYTES } from "./queue.ts";
 
@@ -97,7 +97,7 @@ export class Copier {
   }
 }
 
-function answerOf({ kind }: Question): number {
+function answerOf({ kind }: Query): number {
   assert(kind === "mapped" || kind === "ring-pages", `the engine asks for ${kind}`);
   return kind === "mapped" ? MAPPED : RINGS;
 }

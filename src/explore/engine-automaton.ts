@@ -5,13 +5,13 @@ import type { PageOrder } from "../migration/switchover.ts";
 import type { QueueCut } from "../migration/events.ts";
 import type { VfState } from "../nic/state.ts";
 import { EngineRun } from "./engine-run.ts";
-import { engineView, type Effect, type Question, type Respondent } from "./engine-view.ts";
+import { engineView, type Effect, type Query, type Respondent } from "./engine-view.ts";
 import type { Experiment } from "./experiment.ts";
 
 /** What comes next at a place of the automaton. */
 export type Place =
   /** The engine wants to know something; where it goes on depends on the answer. */
-  | { readonly kind: "ask"; readonly question: Question; readonly answers: Map<number, number> }
+  | { readonly kind: "ask"; readonly question: Query; readonly answers: Map<number, number> }
   | { readonly kind: "do"; readonly effect: Effect; next: number }
   /** Between two atomic steps: others may run. */
   | {
@@ -203,7 +203,7 @@ class Notes {
     return this.#answered === this.#answers.length;
   }
 
-  readonly ask = (question: Question): number => {
+  readonly ask = (question: Query): number => {
     if (!this.isNew) return this.#answers[this.#answered++] as number;
     this.add({ kind: "ask", question, answers: new Map() });
     throw new Unanswered();

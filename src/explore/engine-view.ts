@@ -11,7 +11,7 @@ import type { PartTarget } from "./engine-run.ts";
 import type { Intervention } from "./steps.ts";
 
 /** What the engine asks of a source. An answer is one number: a value, or the number of a value. */
-export type Question =
+export type Query =
   /** The little-endian word at four times the index. */
   | { readonly kind: "word"; readonly index: number }
   /** The number of a page's content. */
@@ -39,7 +39,7 @@ export type Effect =
 
 /** Answers in numbers, and what they stand for. */
 export interface Respondent {
-  ask(question: Question): number;
+  ask(question: Query): number;
   effect(effect: Effect): void;
   /** What numbers stand for. */
   content(number: number): Uint8Array;

@@ -3,8 +3,9 @@ import { assert, unreachable } from "../base/assert.ts";
 import { pageGeometry } from "../memory/geometry.ts";
 import type { PageSource, Strategy } from "../strategy/strategy.ts";
 import { EngineAutomaton, type Place } from "./engine-automaton.ts";
-import type { Effect, Question } from "./engine-view.ts";
+import type { Effect, Query } from "./engine-view.ts";
 import type { Experiment } from "./experiment.ts";
+import { doubled } from "./growing.ts";
 import { Images } from "./images.ts";
 import { bytesKey, Interner, numbersKey } from "./interner.ts";
 import { Logs } from "./logs.ts";
@@ -334,7 +335,7 @@ export class Move {
   }
 
   /** The answer to the first questions of a step; after a log was fetched, `#carryOut` has it better. */
-  #answer(question: Question, source: number, engine: number): number {
+  #answer(question: Query, source: number, engine: number): number {
     if (question.kind === "word") {
       this.stepReads.push(Math.floor((question.index * 4) / this.source.pageBytes));
       return this.source.word(source, question.index);
@@ -347,7 +348,7 @@ export class Move {
     return this.#answerWith(question, source, this.engineSide(engine));
   }
 
-  #answerWith(question: Question, source: number, { logs, saves }: Pick<EngineSide, "logs" | "saves">): number {
+  #answerWith(question: Query, source: number, { logs, saves }: Pick<EngineSide, "logs" | "saves">): number {
     switch (question.kind) {
       case "word":
         return this.source.word(source, question.index);
@@ -387,11 +388,7 @@ export class Move {
 
 /** The same array, or a larger one, with the value in its place. */
 function remembered(values: Uint32Array<ArrayBuffer>, place: number, value: number): Uint32Array<ArrayBuffer> {
-  let room = values;
-  if (place >= values.length) {
-    room = new Uint32Array(values.length * 2);
-    room.set(values);
-  }
+  const room = place < values.length ? values : doubled(values);
   room[place] = value;
   return room;
 }

@@ -1,4 +1,5 @@
 // Numbers for pairs of numbers: what sets of states, and states made of parts, are kept in. Eight bytes a pair and a hash.
+import { doubled, pairHash } from "./growing.ts";
 
 const EMPTY = 0xffff_ffff;
 
@@ -28,7 +29,7 @@ export class PairTable {
   /** The pair's number; a new one is `size` from before the call. */
   add(left: number, right: number): number {
     const pairs = this.#pairs;
-    let slot = hash(left, right) & this.#mask;
+    let slot = pairHash(left, right) & this.#mask;
     for (;;) {
       const number = this.#slots[slot] as number;
       if (number === EMPTY) break;
@@ -40,7 +41,7 @@ export class PairTable {
 
   #append(slot: number, left: number, right: number): number {
     const number = this.size;
-    if (number * 2 === this.#pairs.length) this.#pairs = grown(this.#pairs);
+    if (number * 2 === this.#pairs.length) this.#pairs = doubled(this.#pairs);
     this.#pairs[number * 2] = left;
     this.#pairs[number * 2 + 1] = right;
     this.#slots[slot] = number;
@@ -53,23 +54,11 @@ export class PairTable {
     const mask = this.#mask * 2 + 1;
     const slots = new Uint32Array(mask + 1).fill(EMPTY);
     for (let number = 0; number < this.size; number++) {
-      let slot = hash(this.left(number), this.right(number)) & mask;
+      let slot = pairHash(this.left(number), this.right(number)) & mask;
       while (slots[slot] !== EMPTY) slot = (slot + 1) & mask;
       slots[slot] = number;
     }
     this.#slots = slots;
     this.#mask = mask;
   }
-}
-
-function grown(array: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
-  const larger = new Uint32Array(array.length * 2);
-  larger.set(array);
-  return larger;
-}
-
-function hash(left: number, right: number): number {
-  let h = Math.imul(left, 0x9e37_79b1) ^ Math.imul(right, 0x85eb_ca6b);
-  h = Math.imul(h ^ (h >>> 15), 0x2c1b_3c6d);
-  return h ^ (h >>> 13);
 }

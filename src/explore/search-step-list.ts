@@ -1,4 +1,5 @@
 // Steps that a search has still to take: where they lead, and where they come from.
+import { doubled } from "./growing.ts";
 
 /** A list that grows at its end and shrinks there, or all at once. */
 export class StepList {
@@ -11,11 +12,7 @@ export class StepList {
 
   push(source: number, engine: number, parent: number, packedStep: number): void {
     const at = this.size * 4;
-    if (at === this.#words.length) {
-      const longer = new Uint32Array(at * 2);
-      longer.set(this.#words);
-      this.#words = longer;
-    }
+    if (at === this.#words.length) this.#words = doubled(this.#words);
     this.#words[at] = source;
     this.#words[at + 1] = engine;
     this.#words[at + 2] = parent;

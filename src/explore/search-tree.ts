@@ -1,4 +1,5 @@
 // The states a search keeps, and for each the step it was first come to by: a tree, in which the way to a state is found.
+import { grown } from "./growing.ts";
 import { unpackStep } from "./search-system.ts";
 
 export class SearchTree {
@@ -72,9 +73,4 @@ export class SearchTree {
     for (let at = state; at !== from; at = this.parentOf(at)) unpackStep(this.packedStepOf(at), path);
     return path.toReversed();
   }
-}
-
-function grown<Words extends Uint32Array | Uint16Array>(words: Words, larger: Words): Words {
-  larger.set(words);
-  return larger;
 }

@@ -1,4 +1,5 @@
 // The set of states a search has seen: pairs of numbers, 64 of which share an entry where their sources are neighbours.
+import { pairHash } from "./growing.ts";
 
 const BLOCK_SHIFT = 6;
 const ENTRY_SHIFT = 2;
@@ -25,7 +26,7 @@ export class VisitedPairs {
     const bit = 1 << (source & 31);
     const half = 2 + ((source >>> 5) & 1);
     const words = this.#words;
-    let slot = hash(block, engine) & this.#mask;
+    let slot = pairHash(engine, block) & this.#mask;
     for (;;) {
       const at = slot << ENTRY_SHIFT;
       if (words[at] === engine && words[at + 1] === block) {
@@ -59,7 +60,7 @@ export class VisitedPairs {
     this.#mask = this.#mask * 2 + 1;
     for (let from = 0; from < old.length; from += 1 << ENTRY_SHIFT) {
       if (old[from + 2] === 0 && old[from + 3] === 0) continue;
-      let slot = hash(old[from + 1] as number, old[from] as number) & this.#mask;
+      let slot = pairHash(old[from] as number, old[from + 1] as number) & this.#mask;
       while (words[(slot << ENTRY_SHIFT) + 2] !== 0 || words[(slot << ENTRY_SHIFT) + 3] !== 0) {
         slot = (slot + 1) & this.#mask;
       }
@@ -67,10 +68,4 @@ export class VisitedPairs {
     }
     this.#words = words;
   }
-}
-
-function hash(block: number, engine: number): number {
-  let h = Math.imul(engine, 0x9e37_79b1) ^ Math.imul(block, 0x85eb_ca6b);
-  h = Math.imul(h ^ (h >>> 15), 0x2c1b_3c6d);
-  return h ^ (h >>> 13);
 }

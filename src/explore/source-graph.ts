@@ -3,6 +3,7 @@ import { PageSet } from "../memory/page-set.ts";
 import type { RingView } from "../nic/datapath-ports.ts";
 import type { VfState } from "../nic/state.ts";
 import type { Experiment } from "./experiment.ts";
+import { grown } from "./growing.ts";
 import { bytesKey, Interner, numbersKey } from "./interner.ts";
 import { SourceVm } from "./source-vm.ts";
 import { Actor, ACTORS_MAX, interventions, type Intervention } from "./steps.ts";
@@ -326,12 +327,9 @@ export class SourceGraph {
 
   #makeRoom(state: number): void {
     if ((state + 1) * STEPS <= this.#next.length) return;
-    const next = new Int32Array(this.#next.length * 2).fill(UNKNOWN);
-    next.set(this.#next);
-    this.#next = next;
-    const delta = new Int32Array(this.#delta.length * 2);
-    delta.set(this.#delta);
-    this.#delta = delta;
+    const { length } = this.#next;
+    this.#next = grown(this.#next, new Int32Array(length * 2).fill(UNKNOWN));
+    this.#delta = grown(this.#delta, new Int32Array(length * 2));
   }
 
   #observeMemory(): number {

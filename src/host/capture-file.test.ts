@@ -68,7 +68,10 @@ test("a capture that cannot be written is a typed error", async () => {
 });
 
 test("a disk that fills up is reported when the capture ends", async (t) => {
-  if (!(await stat("/dev/full").catch(() => undefined))?.isCharacterDevice()) return notRun(t, "there is no /dev/full");
+  if (!(await stat("/dev/full").catch(() => undefined))?.isCharacterDevice()) {
+    notRun(t, "there is no /dev/full");
+    return;
+  }
   const capture = await CaptureFile.create({ path: "/dev/full", interfaces, clock: new ManualClock() });
   capture.frame({ interfaceIndex: 0, direction: "in", bytes: new Uint8Array(60) });
   await assert.rejects(capture.close(), (error) => error instanceof OperationError && error.code === "capture-failed");

@@ -4,6 +4,7 @@ import { ModelHost } from "../machine/model/host.ts";
 import { makeReady } from "../migration/arrival.ts";
 import type { VfState } from "../nic/state.ts";
 import type { Experiment } from "./experiment.ts";
+import { harmTo } from "./harm.ts";
 
 /** Far more turns than a guest at toy scale takes until it waits. */
 const TURNS_MAX = 5000;
@@ -21,7 +22,6 @@ export class Afterlife {
   readonly #experiment: Experiment;
   readonly #host: ModelHost;
   #witness: LifeWitness | undefined;
-  lives = 0;
 
   constructor(experiment: Experiment) {
     this.#experiment = experiment;
@@ -35,7 +35,6 @@ export class Afterlife {
   trouble(guest: Uint8Array, image: Uint8Array, resumedWith: VfState, witness?: LifeWitness): string | undefined {
     const { machine, vf } = this.#host;
     const { strategy, raisesInterrupts = true } = this.#experiment;
-    this.lives++;
     this.#witness = witness;
     void machine.pause();
     machine.memory.bytes().set(image);
@@ -46,7 +45,7 @@ export class Afterlife {
     void machine.resume();
     if (raisesInterrupts) vf.raiseAllEnabled();
     witness?.began(this.#host);
-    return this.#settle() ?? this.#sendFrames() ?? this.#unharmed();
+    return this.#settle() ?? this.#sendFrames() ?? harmTo(machine);
   }
 
   #sendFrames(): string | undefined {
@@ -56,7 +55,7 @@ export class Afterlife {
       const { verified } = machine.counters;
       const frame: ProvenFrame = { flow: FLOW, sequence };
       this.#host.offer(frame, FRAME_BYTES);
-      const trouble = this.#settle() ?? this.#unharmed();
+      const trouble = this.#settle() ?? harmTo(machine);
       if (trouble !== undefined) return trouble;
       if (machine.counters.verified === verified) return `frame ${sequence + 1} after the move never came to the guest`;
     }
@@ -75,13 +74,5 @@ export class Afterlife {
       if (!driver && !device && !application) return undefined;
     }
     return "guest and device go round in circles";
-  }
-
-  #unharmed(): string | undefined {
-    const { panic, counters } = this.#host.machine;
-    if (panic !== undefined) return `the guest died: ${panic}`;
-    if (counters.corrupt > 0) return `the guest read ${counters.corrupt} damaged frames`;
-    if (counters.repeated > 0) return `the guest read ${counters.repeated} frames twice`;
-    return undefined;
   }
 }

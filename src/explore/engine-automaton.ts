@@ -46,8 +46,6 @@ const UNKNOWN = -1;
 export class EngineAutomaton {
   readonly places: Place[] = [];
   readonly start: number;
-  /** Times the engine was run from its beginning. */
-  runs = 0;
   readonly #experiment: EngineExperiment;
   readonly #geometry: PageGeometry;
   readonly #queuePairs: number;
@@ -95,7 +93,6 @@ export class EngineAutomaton {
 
   /** Runs the engine up to `from`, answers what is asked there, and notes what follows up to the next question. */
   #run(from: number, answer: number): number {
-    this.runs++;
     const given = from < 0 ? [] : [...this.#answersTo(from), answer];
     const notes = new Notes(this, given, from);
     const view = engineView(this.#geometry, this.#queuePairs, {

@@ -1,6 +1,6 @@
 // Decides a strategy: explores every schedule within bounds, judges every end, and says safe or unsafe, with the schedule.
-import type { Violation } from "./judge.ts";
-import { Judge } from "./judge.ts";
+import { assert } from "../base/assert.ts";
+import { Judge, type Violation } from "./judge.ts";
 import { Move } from "./move.ts";
 import { MoveSystem } from "./move-system.ts";
 import { Reduction } from "./reduction.ts";
@@ -65,13 +65,13 @@ export function explore(question: Question, options: ExploreOptions = {}): Explo
   const base = experimentOf(question);
   const experiment = options.change?.(base) ?? base;
   const reduced = options.reduced ?? true;
-  const first = search(question, experiment, options, reduced);
+  const explored = search(question, experiment, options, reduced);
+  if (explored !== "forgetful") return explored;
   // A page was to be sent and was not: what it would have shown makes a difference after all.
-  if (reduced && first === "forgetful") {
-    const { resumeFrom: _, ...anew } = options;
-    return search(question, experiment, anew, false) as Explored;
-  }
-  return first as Explored;
+  const { resumeFrom: _, ...anew } = options;
+  const whole = search(question, experiment, anew, false);
+  assert(whole !== "forgetful", "a search that forgets nothing misses nothing");
+  return whole;
 }
 
 function search(
@@ -83,7 +83,7 @@ function search(
   const { onProgress, onCheckpoint, hazard, excuses, tellsGuestsApart = hazard !== undefined } = options;
   const source = new SourceGraph(experiment, { tellsGuestsApart });
   const move = new Move({ experiment, source, forgets: reduced });
-  const judge = new Judge(experiment, move, excuses);
+  const judge = new Judge(experiment, move, { excuses, hazard });
   let violation: Violation | undefined;
   let isForgetful = false;
   const progress = (): Progress => ({
@@ -99,7 +99,6 @@ function search(
     system: systemOf(move, reduced ? new Reduction(move, experiment.strategy) : undefined, options),
     onEnd: (state, found) => {
       violation = judge.judge(state, found);
-      if (hazard !== undefined && violation?.hazards.includes(hazard) === false) violation = undefined;
       isForgetful = violation === undefined && judge.hasForgottenPages(found.engineOf(state));
       return violation !== undefined || isForgetful;
     },
@@ -110,7 +109,7 @@ function search(
   });
   searching.run();
   if (isForgetful) return "forgetful";
-  violation ??= wildWrite(source);
+  if (hazard === undefined) violation ??= wildWrite(source);
   violation ??= judge.judgeOtherGuests(searching, () => void onProgress?.(progress()));
   return {
     ...progress(),

@@ -33,42 +33,47 @@ interface LegalEnd {
   readonly resumedNumber: number;
 }
 
+export interface JudgeOptions {
+  readonly excuses?: readonly string[] | undefined;
+  readonly hazard?: string | undefined;
+}
+
 export class Judge {
   readonly situations = new Situations();
   readonly #move: Move;
   readonly #trial: Trial;
   readonly #afterlife: Afterlife;
   readonly #excuses: readonly string[];
+  readonly #hazard: string | undefined;
   readonly #images = new Interner<Uint8Array>();
   readonly #vfStates = new Interner<VfState>();
   readonly #legalEnds: LegalEnd[] = [];
   /** Guest, image and VF of lives that went well. */
   readonly #goodLives = new Set<string>();
-  judged = 0;
 
-  /** `excuses`: hazards that the audit may find without an end being wrong, if the guest takes no harm by them. */
-  constructor(experiment: Experiment, move: Move, excuses: readonly string[] = []) {
+  /**
+   * `excuses`: hazards that the audit may find without an end being wrong, if the guest takes no harm by them. `hazard`:
+   * the only one that counts, if one is named.
+   */
+  constructor(experiment: Experiment, move: Move, options: JudgeOptions = {}) {
     this.#move = move;
-    this.#excuses = excuses;
+    this.#excuses = options.excuses ?? [];
+    this.#hazard = options.hazard;
     this.#trial = new Trial(experiment);
     this.#afterlife = new Afterlife(experiment);
-  }
-
-  get lives(): number {
-    return this.#afterlife.lives;
   }
 
   /** Judges one end, with the guest that its schedule pauses. */
   judge(state: number, search: Search): Violation | undefined {
     const schedule = search.path(state);
     const outcome = this.#carryOut(schedule);
-    this.judged++;
     this.#compare(search.engineOf(state), outcome, schedule);
+    this.situations.note(outcome);
     const violation = violationIn(outcome, schedule);
+    if (this.#hazard !== undefined) return violation?.hazards.includes(this.#hazard) === true ? violation : undefined;
     if (violation !== undefined && !this.#isExcused(violation)) return violation;
     const end = this.#legalEnd(state, search, outcome);
     this.#legalEnds.push(end);
-    this.situations.note(outcome);
     return this.#live(end, outcome.guest, () => schedule);
   }
 

@@ -99,11 +99,6 @@ export class Move {
     this.startEngine = this.#carryOut(0, { place: 0, logs: 0, image, saves: [] }, this.automaton.start);
   }
 
-  /** Engine sides seen. */
-  get engineSides(): number {
-    return this.#engines.size;
-  }
-
   /** Of the tables that grow with the search. */
   get bytes(): number {
     const tables = [this.#controls, this.#holdings, this.#engines, this.#steps, this.#answers, this.#drifts];

@@ -75,8 +75,6 @@ export class SourceGraph {
   #delta = new Int32Array(1024 * STEPS);
   /** The first write of the device into a page that was not its to write: the state before it, the step and the page. */
   wildWrite: { readonly state: number; readonly step: number; readonly page: number } | undefined;
-  stepsDone = 0;
-  replays = 0;
 
   /** `tellsGuestsApart`: paused guests that differ in anything are different states. */
   constructor(
@@ -212,7 +210,6 @@ export class SourceGraph {
   /** The VM is in `state` and takes a step that was never taken there. */
   #take(state: number, step: number): number {
     const hasActed = this.#perform(step);
-    this.stepsDone++;
     const at = state * STEPS + step;
     if (!hasActed) {
       // A device that was asked in vain may have dropped frames that cannot be delivered.
@@ -257,7 +254,6 @@ export class SourceGraph {
 
   #goTo(state: number): void {
     if (this.#at === state) return;
-    this.replays++;
     this.#vm.reset();
     for (const step of this.path(state)) this.#perform(step);
     this.#takeDelta();

@@ -151,15 +151,6 @@ export class SourceVm {
     return Object.fromEntries(Object.entries(now).map(([cause, count]) => [cause, count - (before[cause] ?? 0)]));
   }
 
-  /** What is wrong with the guest that no guest may ever see, or undefined. */
-  get trouble(): string | undefined {
-    const { panic, counters } = this.host.machine;
-    if (panic !== undefined) return `the guest died: ${panic}`;
-    if (counters.corrupt > 0) return `the application read ${counters.corrupt} damaged frames`;
-    if (counters.repeated > 0) return `the application read ${counters.repeated} frames twice`;
-    return undefined;
-  }
-
   intervene(what: Intervention): void {
     const { machine, vf } = this.host;
     if (what === "pause") void machine.pause();

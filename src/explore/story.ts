@@ -1,4 +1,5 @@
 // Tells a schedule in words while it is carried out: whose turn it was, and what that came to.
+import { harmTo } from "./harm.ts";
 import { assert } from "../base/assert.ts";
 import { DeviceWords } from "./device-words.ts";
 import { EngineWatch, type EngineDeed } from "./engine-watch.ts";
@@ -81,7 +82,7 @@ export class Storyteller implements Witness {
     this.#before = after;
     if (step === ENGINE) this.#engine(trial, landed);
     else this.#source(step, { before, after, landed }, trial);
-    if (this.troubleAt === undefined && trial.source.trouble !== undefined) {
+    if (this.troubleAt === undefined && harmTo(trial.source.host.machine) !== undefined) {
       this.troubleAt = { step: this.#steps, scenes: this.scenes.length };
     }
   }

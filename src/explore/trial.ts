@@ -13,6 +13,7 @@ import { resumeState } from "../migration/resume-state.ts";
 import type { VfState } from "../nic/state.ts";
 import { EngineRun, type PartTarget } from "./engine-run.ts";
 import type { Experiment } from "./experiment.ts";
+import { harmTo } from "./harm.ts";
 import { SourceVm } from "./source-vm.ts";
 import { ENGINE } from "./steps.ts";
 
@@ -212,7 +213,7 @@ export class Trial {
       vfAtPause: this.#vfAtPause,
       nextToClean: this.#driverAtPause.map(({ nextToClean }) => nextToClean),
       resumedWith: resumed,
-      troubleOnSource: this.source.trouble,
+      troubleOnSource: harmTo(host.machine),
     };
   }
 }

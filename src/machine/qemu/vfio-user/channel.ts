@@ -17,15 +17,44 @@ export interface ReceivedMessage {
 /**
  * Two implementations: one over recvmsg(2), which takes descriptors, and one over Node's own sockets, which cannot.
  * Neither ever blocks. A message that breaks the framing (shorter than its header, longer than agreed) ends the
- * connection.
+ * connection, and so does a peer that leaves what is sent to it unread.
  */
 export interface MessageChannel {
   readonly carriesDescriptors: boolean;
   onMessage: (message: ReceivedMessage) => void;
-  /** Called once; `problem` says what the peer did wrong, and is undefined when it just went away. */
+  /**
+   * Called once, from the event loop and never from within a call of ours, also after our own `close()`. `problem` says
+   * what the peer did wrong, and is undefined when it just went away or when we closed.
+   */
   onClosed: (problem: string | undefined) => void;
-  /** Sends a whole message, header included; the bytes are copied if the socket is full. */
+  /** Sends a whole message, header included; the bytes are copied if the socket is full. Nothing once it is closed. */
   send(message: Uint8Array): void;
   closeDescriptors(descriptors: readonly number[]): void;
+  /** No message is handed out afterwards. */
   close(): void;
 }
+
+export interface ListenOptions {
+  /** Where the socket's file is to be; its mode is 0600 as long as it is there. */
+  readonly path: string;
+  /** A client connected. Set the channel's listeners before this returns. */
+  readonly onConnection: (channel: MessageChannel) => void;
+  /** The longest message, header included; `MESSAGE_BYTES_MAX` unless told otherwise. */
+  readonly messageBytesMax?: number;
+  /** Bytes that may wait for a client that does not read; beyond them it is cut off. 4 MiB unless told otherwise. */
+  readonly queuedBytesMax?: number;
+}
+
+export interface ChannelListener {
+  /** Takes no more clients and removes the socket's file. Connections that are open stay open. */
+  close(): Promise<void>;
+}
+
+/**
+ * A mebibyte of data, which is what the protocol assumes of a peer that names no max_data_xfer_size (docs/vfio-user.rst,
+ * "Version Data Format"), and a page for the headers before it.
+ */
+export const MESSAGE_BYTES_MAX = 0x10_0000 + 0x1000;
+/** Descriptors in one message: what QEMU and libvfio-user allow each other as max_msg_fds. */
+export const DESCRIPTORS_MAX = 8;
+export const QUEUED_BYTES_MAX = 0x40_0000;

@@ -1,0 +1,220 @@
+// Connections over recvmsg(2), which brings file descriptors along: the client's memory and its eventfds.
+import { errno, errnoName, type Native, type Watch } from "../native.ts";
+import {
+  DESCRIPTORS_MAX,
+  MESSAGE_BYTES_MAX,
+  QUEUED_BYTES_MAX,
+  type ChannelListener,
+  type ListenOptions,
+  type MessageChannel,
+  type ReceivedMessage,
+} from "./channel.ts";
+import { MessageAssembler } from "./framing.ts";
+import { SendQueue } from "./send-queue.ts";
+import { clearSocketPath, removeSocketFile, socketFileAt } from "./socket-file.ts";
+
+/** Bytes that one recvmsg(2) may bring. Longer messages come in several. */
+const RECEIVE_BYTES = 0x1_0000;
+/** recvmsg(2) calls before everyone else in the process has their turn. */
+const RECEIVES_PER_TURN = 16;
+/** How long the event loop stays awake after a message: see DescriptorChannel. */
+const AWAKE_MS = 0.2;
+/** How long a process that is out of descriptors takes no new clients. */
+const OUT_OF_DESCRIPTORS_MS = 100;
+
+/**
+ * `socket-path-too-long`, and what `Native.listen` throws.
+ */
+export async function listenWithDescriptors(native: Native, options: ListenOptions): Promise<ChannelListener> {
+  const { path } = options;
+  await clearSocketPath(path);
+  const socket = native.listen(path);
+  const file = socketFileAt(path);
+  const acceptor = new Acceptor(native, socket, (connection) => {
+    options.onConnection(new DescriptorChannel(native, connection, options));
+  });
+  return {
+    close() {
+      acceptor.close();
+      removeSocketFile(path, file);
+      return Promise.resolve();
+    },
+  };
+}
+
+/** Takes connections from a listening socket, and closes it. */
+class Acceptor {
+  readonly #native: Native;
+  readonly #socket: number;
+  readonly #onConnection: (connection: number) => void;
+  #watch: Watch | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  constructor(native: Native, socket: number, onConnection: (connection: number) => void) {
+    this.#native = native;
+    this.#socket = socket;
+    this.#onConnection = onConnection;
+    this.#wait();
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearTimeout(this.#retry);
+    this.#watch?.close();
+    this.#native.closeDescriptor(this.#socket);
+  }
+
+  #wait(): void {
+    this.#watch = this.#native.watch(this.#socket, () => setImmediate(() => this.#acceptAll()));
+  }
+
+  #acceptAll(): void {
+    while (!this.#isClosed) {
+      const connection = this.#native.accept(this.#socket);
+      if (connection >= 0) this.#onConnection(connection);
+      else if (connection === -errno.EAGAIN) return;
+      else if (connection === -errno.EMFILE || connection === -errno.ENFILE) return this.#pause();
+      // Every other errno is that connection's, which is gone (accept(2), "Error handling").
+    }
+  }
+
+  /** The client goes on waiting; watching would only say so again and again. */
+  #pause(): void {
+    this.#watch?.close();
+    this.#watch = undefined;
+    this.#retry = setTimeout(() => this.#wait(), OUT_OF_DESCRIPTORS_MS);
+  }
+}
+
+/**
+ * One connection. The socket is in the event loop's own epoll set, so waiting takes no thread. A client that accesses
+ * registers sends its next message some microseconds after each answer, and an event loop that has gone to sleep takes
+ * longer to wake than to answer; so it stays awake for AWAKE_MS after each message, going round and round, in which
+ * everyone else has their turn.
+ */
+class DescriptorChannel implements MessageChannel {
+  readonly carriesDescriptors = true;
+  onMessage: (message: ReceivedMessage) => void = (message) => this.closeDescriptors(message.descriptors);
+  onClosed: (problem: string | undefined) => void = () => undefined;
+
+  readonly #native: Native;
+  readonly #socket: number;
+  readonly #buffer = new Uint8Array(RECEIVE_BYTES);
+  readonly #receive: ReturnType<Native["receiver"]>;
+  readonly #assembler: MessageAssembler;
+  readonly #queue = new SendQueue();
+  readonly #queuedBytesMax: number;
+  readonly #watch: Watch;
+  #isTurnDue = false;
+  #awakeUntilMs = 0;
+  #isClosed = false;
+
+  constructor(native: Native, socket: number, options: ListenOptions) {
+    this.#native = native;
+    this.#socket = socket;
+    this.#queuedBytesMax = options.queuedBytesMax ?? QUEUED_BYTES_MAX;
+    this.#receive = native.receiver(socket, this.#buffer, DESCRIPTORS_MAX);
+    this.#assembler = new MessageAssembler({
+      messageBytesMax: options.messageBytesMax ?? MESSAGE_BYTES_MAX,
+      descriptorsMax: DESCRIPTORS_MAX,
+      onMessage: (message) => this.onMessage(message),
+      onDropped: (descriptors) => this.closeDescriptors(descriptors),
+    });
+    this.#watch = native.watch(socket, () => this.#takeTurn());
+  }
+
+  send(message: Uint8Array): void {
+    if (this.#isClosed) return;
+    if (this.#queue.waitingBytes > 0) {
+      this.#enqueue(message);
+      return;
+    }
+    const taken = this.#native.send(this.#socket, message);
+    if (taken === message.length) return;
+    if (taken >= 0) this.#enqueue(message.subarray(taken));
+    else if (taken === -errno.EAGAIN) this.#enqueue(message);
+    else this.#endFor(taken);
+  }
+
+  closeDescriptors(descriptors: readonly number[]): void {
+    for (const descriptor of descriptors) this.#native.closeDescriptor(descriptor);
+  }
+
+  close(): void {
+    this.#end(undefined);
+  }
+
+  #enqueue(bytes: Uint8Array): void {
+    if (this.#queue.waitingBytes + bytes.length > this.#queuedBytesMax) {
+      this.#end(`it left ${this.#queue.waitingBytes + bytes.length} bytes unread that were sent to it`);
+      return;
+    }
+    if (this.#queue.waitingBytes === 0) this.#watch.forRoom(true);
+    this.#queue.add(bytes);
+  }
+
+  /** Once round the event loop, in a callback of Node's own, where promises and exceptions are as everywhere. */
+  #takeTurn(): void {
+    if (this.#isTurnDue || this.#isClosed) return;
+    this.#isTurnDue = true;
+    setImmediate(() => {
+      this.#isTurnDue = false;
+      if (this.#isClosed) return;
+      this.#flush();
+      if (this.#receiveSome()) this.#awakeUntilMs = performance.now() + AWAKE_MS;
+      else if (performance.now() >= this.#awakeUntilMs) return;
+      this.#takeTurn();
+    });
+  }
+
+  #flush(): void {
+    if (this.#queue.waitingBytes === 0) return;
+    const result = this.#queue.flush((bytes) => this.#native.send(this.#socket, bytes));
+    if (result < 0 && result !== -errno.EAGAIN) this.#endFor(result);
+    else if (this.#queue.waitingBytes === 0) this.#watch.forRoom(false);
+  }
+
+  /** Takes what is there, up to a turn's share. Gives whether anything was. */
+  #receiveSome(): boolean {
+    let hasReceived = false;
+    for (let i = 0; i < RECEIVES_PER_TURN && !this.#isClosed; i++) {
+      const { result, descriptors, isCutShort } = this.#receive();
+      if (result === -errno.EAGAIN) break;
+      if (result <= 0) {
+        this.#endFor(result);
+        break;
+      }
+      hasReceived = true;
+      if (isCutShort) {
+        this.closeDescriptors(descriptors);
+        this.#end(
+          `it sent more descriptors with a message than the ${DESCRIPTORS_MAX} allowed, or than there is room for`,
+        );
+        break;
+      }
+      const problem = this.#assembler.push(this.#buffer.subarray(0, result), descriptors);
+      if (problem !== undefined) this.#end(problem);
+      // What comes next is most likely a long way off; the watch would tell.
+      if (result < RECEIVE_BYTES && descriptors.length === 0) break;
+    }
+    return hasReceived;
+  }
+
+  /** Ends the connection for a call's result: 0 or a reset is a client that went away. */
+  #endFor(result: number): void {
+    const isGone = result === 0 || result === -errno.EPIPE || result === -errno.ECONNRESET;
+    this.#end(isGone ? undefined : `its socket failed: ${errnoName(-result)}`);
+  }
+
+  #end(problem: string | undefined): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#assembler.stop();
+    this.#queue.clear();
+    this.#watch.close();
+    this.#native.closeDescriptor(this.#socket);
+    setImmediate(() => this.onClosed(problem));
+  }
+}

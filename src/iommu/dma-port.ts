@@ -7,6 +7,12 @@ export const DmaStatus = {
   unmapped: 1,
   /** Mapped, but not for this direction. Nothing was transferred. */
   forbidden: 2,
+  /**
+   * Not there yet: the port has asked for it and nothing was transferred. Only reads answer so. The reader asks again,
+   * with the same address and length, once the port's owner says that answers have come (Vf82599.wake), and tells the
+   * port when it will not (forgetReads).
+   */
+  later: 3,
 } as const;
 export type DmaStatus = (typeof DmaStatus)[keyof typeof DmaStatus];
 
@@ -34,7 +40,7 @@ export const tagRelaxedOrdering = (tag: number): boolean => (tag & (1 << 24)) !=
 
 /**
  * Memory as the VF sees it. Each write is one beat: whole or not at all, a fault transfers nothing. Every access has at
- * least one byte.
+ * least one byte. Writes are posted and never answer `later`.
  */
 export interface DmaPort {
   /** Reads `count` little-endian 32-bit words from a 4-byte aligned address into target[0..count). */
@@ -43,6 +49,11 @@ export interface DmaPort {
   writeWords(iova: number, source: Uint32Array, count: number, tag: number): DmaStatus;
   readBytes(iova: number, target: Uint8Array, targetOffset: number, length: number): DmaStatus;
   writeBytes(iova: number, source: Uint8Array, sourceOffset: number, length: number, tag: number): DmaStatus;
+  /**
+   * On a port that answers `later`: nobody waits for what was asked, so that nothing read before is taken for what memory
+   * holds when the same is asked again. A reader that does wait is woken, and asks again.
+   */
+  forgetReads?(): void;
 }
 
 /**

@@ -53,6 +53,19 @@ export class Beats {
     this.onWork();
   }
 
+  /** The DMA port has answers for reads that it put off. */
+  retry(): void {
+    this.#parts.receive.retry();
+    this.#parts.transmit.retry();
+    this.wake();
+  }
+
+  /** The bus was given to the function or taken away: what was read of memory before is not what it holds after. */
+  busChanged(): void {
+    this.#parts.dma.forgetReads?.();
+    this.retry();
+  }
+
   /** There is a new deadline: it is looked at from now on. */
   deadlineSet(): void {
     this.#mayHaveDeadline = true;
@@ -159,6 +172,10 @@ export class Beats {
    * A read may not pass posted writes (PCI Express Base Specification, section 2.4.1): reading the first descriptor of
    * a ring pushes out what is still on its way. It is the drain of a stopped device (hazard `late-write`), and what
    * reading a register of real hardware does by itself.
+   *
+   * A port that answers `later` has sent its writes before this read, in one stream with all else that its peer is told.
+   * They are where the peer sees them first, and in memory for nobody else: such a VF can be moved by its peer, which
+   * reads the stream, but not by anyone who looks at the memory past it.
    */
   pushPostedWrites(): void {
     const { dma, queuePairs, receive, transmit, isBusMaster } = this.#parts;

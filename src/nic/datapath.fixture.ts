@@ -1,5 +1,6 @@
 // A guest for tests of the datapath: memory, registers, rings and the little that a driver does with them.
 import { Domain, IdentityDomain, type DmaDomain } from "../iommu/domain.ts";
+import type { DmaPort } from "../iommu/dma-port.ts";
 import { GuestDma } from "../iommu/guest-dma.ts";
 import { BufferMemory } from "../memory/guest-memory.ts";
 import type { QueueDirection } from "./datapath-ports.ts";
@@ -34,6 +35,8 @@ export interface GuestOptions {
   /** Without it, the identity domain. */
   readonly domain?: Domain;
   readonly receive?: Partial<ReceiveOptions>;
+  /** What the units get instead of the port to the memory. */
+  readonly wrapDma?: (port: DmaPort) => DmaPort;
 }
 
 /** Where things lie: rings of queue q at 0x1000 * (q + 1) (receive) and 0x9000 + 0x1000 * q (transmit), buffers from 0x20000. */
@@ -65,7 +68,7 @@ export class DatapathGuest {
     this.#words = this.memory.words();
     const shared = {
       registers,
-      dma: this.dma,
+      dma: options.wrapDma?.(this.dma) ?? this.dma,
       queuePairs: options.queuePairs ?? 1,
       hooks: {
         cause: (queue: number, direction: QueueDirection): void => void this.causes.push({ queue, direction }),

@@ -18,8 +18,12 @@ import {
 import { Ring } from "./ring.ts";
 
 // Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
-const { ok } = DmaStatus;
+const { ok, later } = DmaStatus;
 const WORDS = DESCRIPTOR_WORDS;
+
+/** What `bufferAddress` gives instead of an address. */
+export const DESCRIPTOR_FAULT = -1;
+export const DESCRIPTOR_LATER = -2;
 
 export class ReceiveQueue {
   readonly ring: Ring;
@@ -43,6 +47,8 @@ export class ReceiveQueue {
   readonly #fetchMax: number;
   #fetchedFirst = 0;
   #fetchedCount = 0;
+  /** Descriptors from the head on that the port has been asked for and will give later; 0 for none. */
+  #askedCount = 0;
 
   constructor(
     queue: number,
@@ -84,25 +90,36 @@ export class ReceiveQueue {
 
   forgetFetched(): void {
     this.#fetchedCount = 0;
+    if (this.#askedCount === 0) return;
+    this.#askedCount = 0;
+    this.#dma.forgetReads?.();
   }
 
-  /** Address of the head's buffer, or -1 if its descriptor cannot be read. There must be an available descriptor. */
+  /**
+   * Address of the head's buffer, DESCRIPTOR_FAULT if its descriptor cannot be read, or DESCRIPTOR_LATER. There must be
+   * an available descriptor.
+   */
   bufferAddress(): number {
-    if (this.#fetchedCount === 0 && !this.#fetch()) return -1;
+    if (this.#fetchedCount === 0) {
+      const status = this.#fetch();
+      if (status !== ok) return status === later ? DESCRIPTOR_LATER : DESCRIPTOR_FAULT;
+    }
     const at = this.#fetchedFirst * WORDS;
     return addressFromHalves(this.#fetched[at] as number, this.#fetched[at + 1] as number);
   }
 
-  #fetch(): boolean {
+  #fetch(): DmaStatus {
     const { ring } = this;
     const { head } = ring;
-    let count = this.#fetchMax;
+    let count = this.#askedCount > 0 ? this.#askedCount : this.#fetchMax;
     if (count > 1) count = Math.min(count, ring.available, ring.descriptors - head);
     const status = this.#dma.readWords(ring.address(head), this.#fetched, count * WORDS);
-    if (status !== ok) return false;
-    this.#fetchedFirst = 0;
-    this.#fetchedCount = count;
-    return true;
+    this.#askedCount = 0;
+    if (status === ok) {
+      this.#fetchedFirst = 0;
+      this.#fetchedCount = count;
+    } else if (status === later) this.#askedCount = count;
+    return status;
   }
 
   writeBuffer(address: number, bytes: Uint8Array, offset: number, length: number): DmaStatus {

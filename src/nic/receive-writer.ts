@@ -4,12 +4,13 @@ import { QueueDirection, type DatapathHooks } from "./datapath-ports.ts";
 import { DESCRIPTOR_WORDS, RXD_ERR_CE, RXD_STAT_DD, RXD_STAT_EOP } from "./descriptors.ts";
 import type { PacketBuffer } from "./packet-buffer.ts";
 import { countDelivered, type ReceiveCounters } from "./receive-counters.ts";
-import type { ReceiveQueue } from "./receive-queue.ts";
+import { DESCRIPTOR_LATER, type ReceiveQueue } from "./receive-queue.ts";
 
 // Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
 const { ok } = DmaStatus;
 const { receive } = QueueDirection;
 const DD = RXD_STAT_DD;
+const LATER = DESCRIPTOR_LATER;
 
 const DONE = DD | RXD_STAT_EOP;
 
@@ -30,6 +31,8 @@ export interface ReceiveWriterParts {
  *
  * A buffer that cannot be written ends the frame: its descriptor says EOP, a length of 1 and CRC error, and the driver
  * gets its buffers back. A descriptor that cannot be read or written leaves nothing to report with: the queue halts.
+ *
+ * A descriptor that the port gives later changes nothing: a frame is not begun, or stays where it is between two beats.
  */
 export class ReceiveWriter {
   readonly #registers: Uint32Array;
@@ -66,14 +69,17 @@ export class ReceiveWriter {
     return this.#phase === Phase.idle;
   }
 
-  /** The first beat of the oldest frame of the packet buffer, for which the queue has descriptors enough. */
-  begin(queue: ReceiveQueue, length: number): void {
+  /**
+   * The first beat of the oldest frame of the packet buffer, for which the queue has descriptors enough. False, and the
+   * frame is not begun, if its first descriptor comes later.
+   */
+  begin(queue: ReceiveQueue, length: number): boolean {
     this.#queue = queue;
     this.#hasFrame = true;
     this.#offset = this.#buffer.offset;
     this.#remaining = length;
     this.#done = 0;
-    this.#writeBuffer();
+    return this.#writeBuffer();
   }
 
   /** The only write of an end that is owed: a descriptor that ends the driver's half frame with an error. */
@@ -84,28 +90,36 @@ export class ReceiveWriter {
     this.#writeBack();
   }
 
-  /** One beat, when not idle. */
-  step(): void {
-    if (this.#phase === Phase.buffer) this.#writeBuffer();
-    else if (this.#phase === Phase.writeBack) this.#writeBack();
+  /** One beat, when not idle. False if the next descriptor comes later. */
+  step(): boolean {
+    if (this.#phase === Phase.buffer) return this.#writeBuffer();
+    if (this.#phase === Phase.writeBack) this.#writeBack();
     else this.cause(this.#queue);
+    return true;
   }
 
-  #writeBuffer(): void {
+  #writeBuffer(): boolean {
     const queue = this.#queue;
     const address = queue.bufferAddress();
-    if (address < 0) {
-      this.#descriptorFault();
-      return;
-    }
+    if (address < 0) return this.#withoutAddress(address);
     const piece = this.#remaining < queue.bufferBytes ? this.#remaining : queue.bufferBytes;
     const status = queue.writeBuffer(address, this.#bytes, this.#offset + this.#done, piece);
     this.#phase = Phase.writeBack;
     this.#piece = piece;
     this.#error = 0;
-    if (status === ok) return;
+    if (status === ok) return true;
     this.#counters.bufferFaults++;
     this.#endWithError();
+    return true;
+  }
+
+  #withoutAddress(address: number): boolean {
+    if (address !== LATER) {
+      this.#descriptorFault();
+      return true;
+    }
+    if (this.#phase === Phase.idle) this.#hasFrame = false;
+    return false;
   }
 
   /** The next write-back ends the frame, whatever is left of it. */

@@ -41,6 +41,9 @@ type Fate = (typeof Fate)[keyof typeof Fate];
  * adds one byte to the skb of the half frame, sees EOP, and `ixgbevf_cleanup_headers` frees it because of the error
  * (IXGBE_RXDADV_ERR_FRAME_ERR_MASK), unless the user asked for bad frames too (NETIF_F_RXALL): then the stack gets a frame
  * that is cut short, as from a bad wire. Without that end the driver would append the next frame to the half one.
+ *
+ * On a DMA port that answers `later` a world may end so, too, though it was stopped in good order: a frame whose next
+ * descriptor is not there yet cannot be finished.
  */
 export class ReceiveUnit {
   readonly counters: ReceiveCounters = newReceiveCounters();
@@ -107,14 +110,20 @@ export class ReceiveUnit {
     this.isIdle = false;
   }
 
-  /** One beat: one buffer, one write-back or one cause. False when nothing can be done. */
+  /**
+   * One beat: one buffer, one write-back or one cause. False when nothing can be done, or not before the DMA port has an
+   * answer (DmaStatus.later); then `retry` says when to try again.
+   */
   step(): boolean {
-    if (!this.#writer.isIdle) this.#writer.step();
-    else if (this.isIdle || !this.#begin()) {
-      this.isIdle = true;
-      return false;
-    }
-    return true;
+    if (this.isIdle) return false;
+    if (this.#writer.isIdle ? this.#begin() : this.#writer.step()) return true;
+    this.isIdle = true;
+    return false;
+  }
+
+  /** The DMA port has answers for reads that it put off. */
+  retry(): void {
+    this.isIdle = false;
   }
 
   #begin(): boolean {
@@ -125,10 +134,7 @@ export class ReceiveUnit {
       const queue = this.#queueAt(buffer.queue);
       const { length } = buffer;
       const fate = this.#fate(queue, length);
-      if (fate === Fate.deliver) {
-        this.#writer.begin(queue, length);
-        return true;
-      }
+      if (fate === Fate.deliver) return this.#writer.begin(queue, length);
       if (fate === Fate.hold) return false;
       buffer.pop();
     }

@@ -66,6 +66,8 @@ class Slots {
  * with the write-back: until the driver posts the slot again it may not even have looked at the buffer.
  *
  * Whoever owns the VF calls the entry points below right after the receive unit's, before the device takes another step.
+ * The DMA port must answer at once: on one that answers `later` the shadow would not know a posting in time, and takes
+ * the answer for a fault.
  */
 export class RingShadow {
   readonly #options: RingShadowOptions;

@@ -27,7 +27,7 @@ import { Ring, RING_DESCRIPTORS_MAX } from "./ring.ts";
 import { TransmitContext } from "./transmit-context.ts";
 
 // Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
-const { ok } = DmaStatus;
+const { ok, later } = DmaStatus;
 const WORDS = DESCRIPTOR_WORDS;
 const DEXT = TXD_CMD_DEXT;
 const DTYP = TXD_DTYP_MASK;
@@ -45,10 +45,18 @@ function isContext(command: number): boolean {
   return (command & DEXT) !== 0 && (command & DTYP) === DTYP_CONTEXT;
 }
 
-/** What the search for a frame found at the head. */
-export const Found = { nothing: 0, frame: 1, fault: 2 } as const;
+/** What `fetch` gives instead of a place. */
+export const FETCH_FAULT = -1;
+export const FETCH_LATER = -2;
+
+/** What the search for a frame found at the head; `later` is that the search goes on when the port has an answer. */
+export const Found = { nothing: 0, frame: 1, fault: 2, later: 3 } as const;
 export type Found = (typeof Found)[keyof typeof Found];
 const found = Found;
+
+function notFound(at: number): Found {
+  return at === FETCH_LATER ? found.later : found.fault;
+}
 
 export class TransmitQueue {
   readonly ring: Ring;
@@ -69,17 +77,26 @@ export class TransmitQueue {
   readonly fetched = new Uint32Array(FETCH_MAX * WORDS);
   #fetchedFirst = 0;
   #fetchedCount = 0;
+  /** Descriptors that the port has been asked for and will give later: `#askedCount` of them, or 0, from `#askedFirst`. */
+  #askedFirst = 0;
+  #askedCount = 0;
   /** Descriptors from the head on that are known to hold no end of packet. */
   #searched = 0;
 
-  /** RS descriptors that were sent and not completed, oldest first. At most a ring before a batch, and one frame. */
+  /**
+   * RS descriptors that were sent and not completed, oldest first, and from `#owedEnd` to `#notedEnd` those of the frame
+   * that is being read. At most a ring before a batch, and one frame.
+   */
   readonly #owed = new Uint16Array(2 * RING_DESCRIPTORS_MAX);
   #owedFirst = 0;
   #owedEnd = 0;
+  #notedEnd = 0;
   /** Descriptors consumed since the last report, for WTHRESH. */
   #consumed = 0;
   /** After a restore: where the owed descriptors begin; -1 when `#owed` knows. */
   #owedFrom = -1;
+  /** Up to here `#owed` knows already. */
+  #owedSearched = 0;
   readonly #words = new Uint32Array(WORDS);
 
   #threshold = 0;
@@ -109,6 +126,12 @@ export class TransmitQueue {
     this.ring.decode(this.dmaFault ? "dma-fault" : undefined);
     this.#searched = 0;
     this.#fetchedCount = 0;
+    if (this.#askedCount > 0) this.#forgetAsked();
+  }
+
+  #forgetAsked(): void {
+    this.#askedCount = 0;
+    this.#dma.forgetReads?.();
   }
 
   /** Stands still from here on until the guest disables the queue. */
@@ -118,18 +141,28 @@ export class TransmitQueue {
     this.decode();
   }
 
-  /** Place of a descriptor's words in `fetched`, or -1 if it cannot be read. The index lies before the tail. */
+  /** Place of a descriptor's words in `fetched`, FETCH_FAULT or FETCH_LATER. The index lies before the tail. */
   fetch(index: number): number {
     const place = index - this.#fetchedFirst;
     if (place >= 0 && place < this.#fetchedCount) return place * WORDS;
     const { ring } = this;
     const end = ring.tail > index ? ring.tail : ring.descriptors;
-    const count = Math.min(FETCH_MAX, end - index);
+    const isAsked = this.#askedCount > 0 && this.#askedFirst === index;
+    const count = Math.min(isAsked ? this.#askedCount : FETCH_MAX, end - index);
     this.#fetchedCount = 0;
-    if (this.#dma.readWords(ring.address(index), this.fetched, count * WORDS) !== ok) return -1;
+    const status = this.#dma.readWords(ring.address(index), this.fetched, count * WORDS);
+    this.#askedCount = 0;
+    if (status !== ok) return this.#notFetched(status, index, count);
     this.#fetchedFirst = index;
     this.#fetchedCount = count;
     return 0;
+  }
+
+  #notFetched(status: DmaStatus, index: number, count: number): number {
+    if (status !== later) return FETCH_FAULT;
+    this.#askedFirst = index;
+    this.#askedCount = count;
+    return FETCH_LATER;
   }
 
   /**
@@ -142,7 +175,7 @@ export class TransmitQueue {
     let { available } = ring;
     while (this.#searched === 0 && available > 0) {
       const at = this.fetch(ring.head);
-      if (at < 0) return found.fault;
+      if (at < 0) return notFound(at);
       if (!isContext(this.fetched[at + 2] as number)) break;
       this.#take(at);
       ring.moveHead(ring.after(ring.head));
@@ -152,7 +185,7 @@ export class TransmitQueue {
     for (; this.#searched < available; this.#searched++) {
       const index = (ring.head + this.#searched) % ring.descriptors;
       const at = this.fetch(index);
-      if (at < 0) return found.fault;
+      if (at < 0) return notFound(at);
       const command = this.fetched[at + 2] as number;
       if (isContext(command) || (command & EOP) === 0) continue;
       this.frameDescriptors = this.#searched + 1;
@@ -168,17 +201,28 @@ export class TransmitQueue {
     (this.contexts[slot] as TransmitContext).set(words[at] as number, words[at + 2] as number, mssL4lenIdx);
   }
 
-  /** Moves the head past the frame that was found. */
+  /** Moves the head past the frame that was found; what was noted of it is owed. */
   consume(): void {
     const { ring } = this;
+    this.#owedEnd = this.#notedEnd;
     ring.moveHead((ring.head + this.frameDescriptors) % ring.descriptors);
     this.#consumed += this.frameDescriptors;
     this.#searched = 0;
   }
 
-  /** Notes a descriptor of the frame, at its index, as one whose completion the driver waits for. */
-  owe(index: number): void {
-    this.#owed[this.#owedEnd++] = index;
+  /**
+   * Notes a descriptor of the frame, at its index, as one whose completion the driver waits for once it is sent. While
+   * the descriptors owed from before a restore are not searched for, that search is to find this one, too, in its order.
+   */
+  note(index: number): void {
+    if (this.#owedFrom < 0) this.#owed[this.#notedEnd++] = index;
+  }
+
+  /** The frame that was found is not sent now: the search begins again at the head. */
+  leave(): void {
+    this.#notedEnd = this.#owedEnd;
+    this.#searched = 0;
+    this.#askedCount = 0;
   }
 
   get owesReport(): boolean {
@@ -192,10 +236,13 @@ export class TransmitQueue {
 
   /**
    * Writes one completion: DD in the oldest owed descriptor, or the head for all of them. A fault ends it: what cannot be
-   * reported is forgotten.
+   * reported is forgotten. `later` if it must be read first which descriptors are owed theirs.
    */
   report(): DmaStatus {
-    if (this.#owedFrom >= 0 && !this.#searchOwed()) return DmaStatus.unmapped;
+    if (this.#owedFrom >= 0) {
+      const status = this.#searchOwed();
+      if (status !== ok) return status;
+    }
     if (this.#owedFirst === this.#owedEnd) return ok;
     if (this.#headAddress >= 0) return this.#reportHead();
     const index = this.#owed[this.#owedFirst] as number;
@@ -219,22 +266,25 @@ export class TransmitQueue {
   }
 
   /** After a restore, finds the RS descriptors between where the reports stopped and the head. */
-  #searchOwed(): boolean {
+  #searchOwed(): DmaStatus {
     const { ring } = this;
-    for (let index = this.#owedFrom; index !== ring.head; index = ring.after(index)) {
-      const address = ring.address(index);
-      if (this.#dma.readWords(address, this.#words, WORDS) !== ok) return false;
+    for (; this.#owedSearched !== ring.head; this.#owedSearched = ring.after(this.#owedSearched)) {
+      const address = ring.address(this.#owedSearched);
+      const status = this.#dma.readWords(address, this.#words, WORDS);
+      if (status !== ok) return status;
       const command = this.#words[2] as number;
-      if ((command & TXD_CMD_RS) !== 0 && !isContext(command)) this.owe(index);
+      if ((command & TXD_CMD_RS) !== 0 && !isContext(command)) this.#owed[this.#notedEnd++] = this.#owedSearched;
     }
+    this.#owedEnd = this.#notedEnd;
     this.#owedFrom = -1;
-    return true;
+    return ok;
   }
 
   /** Reports nothing of what was sent so far. */
   forgetOwed(): void {
     this.#owedFirst = 0;
     this.#owedEnd = 0;
+    this.#notedEnd = 0;
     this.#owedFrom = -1;
     this.#consumed = 0;
     this.flushDue = false;
@@ -256,7 +306,10 @@ export class TransmitQueue {
     this.dmaFault = state.dmaFault;
     this.decode();
     const isIndex = state.reported < this.ring.descriptors;
-    if (this.ring.isReady && isIndex && state.reported !== this.ring.head) this.#owedFrom = state.reported;
+    if (this.ring.isReady && isIndex && state.reported !== this.ring.head) {
+      this.#owedFrom = state.reported;
+      this.#owedSearched = state.reported;
+    }
   }
 
   /** Forgets what was under way, as disabling or resetting the queue does. */

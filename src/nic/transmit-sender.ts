@@ -22,10 +22,10 @@ import { VFGOTC_LSB, VFGOTC_MSB, VFGPTC } from "./registers.ts";
 import { Segmenter } from "./segmentation.ts";
 import { insertChecksums } from "./transmit-checksums.ts";
 import type { TransmitContext } from "./transmit-context.ts";
-import type { TransmitQueue } from "./transmit-queue.ts";
+import { FETCH_LATER, type TransmitQueue } from "./transmit-queue.ts";
 
 // Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
-const { ok } = DmaStatus;
+const { ok, later } = DmaStatus;
 const DEXT = TXD_CMD_DEXT;
 const DTYP = TXD_DTYP_MASK;
 const DTYP_DATA = TXD_DTYP_DATA;
@@ -63,6 +63,12 @@ const goodFrames: PortCounters = {
   octetsHigh: VFGOTC_MSB >>> 2,
 };
 
+/** What became of a frame. `later` is that the rest of it is read when the DMA port has an answer. */
+export const Sending = { done: 0, fault: 1, later: 2 } as const;
+export type Sending = (typeof Sending)[keyof typeof Sending];
+const { done, fault } = Sending;
+const LATER = Sending.later;
+
 export interface TransmitSenderParts {
   readonly registers: Uint32Array;
   readonly dma: DmaPort;
@@ -80,6 +86,8 @@ export class TransmitSender {
   readonly #segmenter: Segmenter;
 
   // The frame that was gathered last. Its first descriptor alone says what is to be done with it.
+  /** Descriptors of it that are read with their data, when the rest comes later. */
+  #gathered = 0;
   #length = 0;
   #command = 0;
   #options = 0;
@@ -99,44 +107,68 @@ export class TransmitSender {
     });
   }
 
-  /** Sends the frame that `queue.find` found and moves the head past it. False if a descriptor cannot be read. */
-  send(queue: TransmitQueue): boolean {
-    if (!this.#gather(queue)) return false;
+  /** Sends the frame that `queue.find` found and moves the head past it. `fault` if a descriptor cannot be read. */
+  send(queue: TransmitQueue): Sending {
+    this.#gathered = 0;
+    this.#length = 0;
+    this.#isMalformed = false;
+    this.#hasFault = false;
+    return this.resume(queue);
+  }
+
+  /** Goes on with a frame whose rest came later. It is the last one that `send` was called for. */
+  resume(queue: TransmitQueue): Sending {
+    const gathered = this.#gather(queue);
+    if (gathered !== done) return gathered;
     queue.consume();
     if (this.#isMalformed) this.#counters.malformed++;
     else if (this.#hasFault) this.#counters.dataFaults++;
     else this.#offload(queue);
-    return true;
+    return done;
   }
 
-  #gather(queue: TransmitQueue): boolean {
+  /** Nobody will resume the frame that is under way. */
+  leave(queue: TransmitQueue): void {
+    queue.leave();
+    this.#dma.forgetReads?.();
+  }
+
+  #gather(queue: TransmitQueue): Sending {
     const { ring } = queue;
-    this.#length = 0;
-    this.#isMalformed = false;
-    this.#hasFault = false;
-    for (let i = 0, index = ring.head; i < queue.frameDescriptors; i++, index = ring.after(index)) {
+    let index = this.#gathered === 0 ? ring.head : (ring.head + this.#gathered) % ring.descriptors;
+    for (let i = this.#gathered; i < queue.frameDescriptors; i++, index = ring.after(index)) {
       const at = queue.fetch(index);
-      if (at < 0) return false;
+      if (at < 0) return this.#without(i, at === FETCH_LATER);
       const command = queue.fetched[at + 2] as number;
       if (i === 0) {
         this.#command = command;
         this.#options = queue.fetched[at + 3] as number;
       }
       if ((command & DEXT) === 0 || (command & DTYP) !== DTYP_DATA) this.#isMalformed = true;
-      else this.#append(queue.fetched[at] as number, queue.fetched[at + 1] as number, command & LENGTH);
-      if ((command & RS) !== 0) queue.owe(index);
+      else if (!this.#append(queue.fetched[at] as number, queue.fetched[at + 1] as number, command & LENGTH)) {
+        return this.#without(i, true);
+      }
+      if ((command & RS) !== 0) queue.note(index);
     }
-    return true;
+    return done;
   }
 
-  #append(addressLow: number, addressHigh: number, length: number): void {
+  #without(gathered: number, isLater: boolean): Sending {
+    this.#gathered = gathered;
+    return isLater ? LATER : fault;
+  }
+
+  /** False if the data comes later. */
+  #append(addressLow: number, addressHigh: number, length: number): boolean {
     if (this.#length + length > LARGE_FRAME_BYTES_MAX) this.#isMalformed = true;
-    if (length === 0 || this.#isMalformed || this.#hasFault) return;
+    if (length === 0 || this.#isMalformed || this.#hasFault) return true;
     const address = addressFromHalves(addressLow, addressHigh);
     const { frame, start } = this.#whole;
     const status = this.#dma.readBytes(address, frame.bytes, start + this.#length, length);
     if (status === ok) this.#length += length;
+    else if (status === later) return false;
     else this.#hasFault = true;
+    return true;
   }
 
   #offload(queue: TransmitQueue): void {

@@ -2,11 +2,14 @@
 import { DmaStatus, type DmaPort } from "../iommu/dma-port.ts";
 import { QueueDirection, type DatapathHooks, type RingView, type TransmitState } from "./datapath-ports.ts";
 import { Found, TransmitQueue } from "./transmit-queue.ts";
-import { TransmitSender, type TransmitCounters } from "./transmit-sender.ts";
+import { Sending, TransmitSender, type TransmitCounters } from "./transmit-sender.ts";
 
 // Bound here: V8 folds a module's own constants into its code, and reads and checks imported ones at each use.
-const { ok } = DmaStatus;
+const { ok, later } = DmaStatus;
 const { frame, fault } = Found;
+const FOUND_LATER = Found.later;
+const { done } = Sending;
+const SENDING_LATER = Sending.later;
 const { transmit } = QueueDirection;
 
 export interface TransmitOptions {
@@ -16,7 +19,8 @@ export interface TransmitOptions {
   readonly queuePairs: number;
 }
 
-const Phase = { idle: 0, report: 1, cause: 2 } as const;
+/** What the next step does; `frame` is to go on with a frame whose rest came later. */
+const Phase = { idle: 0, report: 1, cause: 2, frame: 3 } as const;
 type Phase = (typeof Phase)[keyof typeof Phase];
 
 /**
@@ -28,7 +32,9 @@ type Phase = (typeof Phase)[keyof typeof Phase];
  * WTHRESH holds completions back until that many descriptors were consumed, but never longer than the queue has frames
  * to send: hardware would wait for the interrupt timer, which here has always just run out.
  *
- * Queues take turns, a frame each.
+ * Queues take turns, a frame each. On a DMA port that answers `later` the unit waits for one read at a time, and a queue
+ * does not lose its turn over it: others wait with it. Between two steps there may then be a frame that is half read. It
+ * is no part of the saved state, since the head is not past it, and `stop` leaves it to be read again.
  */
 export class TransmitUnit {
   readonly counters: TransmitCounters = {
@@ -46,7 +52,7 @@ export class TransmitUnit {
   isIdle = false;
   #nextQueue = 0;
   #phase: Phase = Phase.idle;
-  /** The queue that is being reported on; good while the phase is not idle. */
+  /** The queue that is being reported on or read from; good while the phase is not idle. */
   #queue: TransmitQueue;
 
   constructor(options: TransmitOptions) {
@@ -73,6 +79,8 @@ export class TransmitUnit {
   /** Sends no further frame; `step` still reports what was sent. */
   stop(): void {
     this.#isStopped = true;
+    this.isIdle = false;
+    this.#leaveFrame();
   }
 
   start(): void {
@@ -80,28 +88,38 @@ export class TransmitUnit {
     this.isIdle = false;
   }
 
-  /** One frame sent, one completion written or one cause. False when nothing can be done. */
+  /**
+   * One frame sent, one completion written or one cause. False when nothing can be done, or not before the DMA port has
+   * an answer (DmaStatus.later); then `retry` says when to try again.
+   */
   step(): boolean {
+    if (this.isIdle) return false;
     switch (this.#phase) {
       case Phase.idle:
         return this.#next();
       case Phase.report:
-        this.#report();
-        return true;
+        return this.#report();
       case Phase.cause:
         this.#cause(this.#queue);
         return true;
+      case Phase.frame:
+        return this.#sent(this.#queue, this.#sender.resume(this.#queue));
       default:
         return false;
     }
   }
 
+  /** The DMA port has answers for reads that it put off. */
+  retry(): void {
+    this.isIdle = false;
+  }
+
   #next(): boolean {
-    if (this.isIdle) return false;
     const count = this.#queues.length;
     let index = this.#nextQueue;
     for (let turn = 0; turn < count; turn++) {
       if (this.#serve(this.#queueAt(index), index)) return true;
+      if (this.isIdle) return false;
       index = index + 1 === count ? 0 : index + 1;
     }
     this.isIdle = true;
@@ -122,25 +140,56 @@ export class TransmitUnit {
       }
       if (found === frame) {
         this.#nextQueue = index + 1 === this.#queues.length ? 0 : index + 1;
-        if (!this.#sender.send(queue)) this.#descriptorFault(queue);
-        return true;
+        return this.#sent(queue, this.#sender.send(queue));
+      }
+      if (found === FOUND_LATER) {
+        this.#nextQueue = index;
+        return this.#wait();
       }
     }
     if (!queue.owesReport) return false;
     this.#queue = queue;
     this.#phase = Phase.report;
-    this.#report();
+    return this.#report();
+  }
+
+  #sent(queue: TransmitQueue, sending: Sending): boolean {
+    if (sending === done) {
+      this.#phase = Phase.idle;
+      return true;
+    }
+    if (sending === SENDING_LATER) {
+      this.#queue = queue;
+      this.#phase = Phase.frame;
+      return this.#wait();
+    }
+    this.#descriptorFault(queue);
     return true;
   }
 
-  #report(): void {
+  /** Nothing can be done before the DMA port has an answer. */
+  #wait(): boolean {
+    this.isIdle = true;
+    return false;
+  }
+
+  #leaveFrame(): void {
+    if (this.#phase !== Phase.frame) return;
+    this.#phase = Phase.idle;
+    this.#sender.leave(this.#queue);
+  }
+
+  #report(): boolean {
     const queue = this.#queue;
-    if (queue.report() !== ok) {
+    const status = queue.report();
+    if (status === later) return this.#wait();
+    if (status !== ok) {
       this.#descriptorFault(queue);
-      return;
+      return true;
     }
     queue.causePending = true;
     if (!queue.owesReport) this.#phase = Phase.cause;
+    return true;
   }
 
   #cause(queue: TransmitQueue): void {
@@ -168,6 +217,7 @@ export class TransmitUnit {
     const queue = this.#queueAt(index);
     const wasEnabled = queue.ring.isEnabled;
     this.isIdle = false;
+    if (this.#queue === queue) this.#leaveFrame();
     queue.decode();
     if (queue.ring.isEnabled !== wasEnabled) {
       // A queue starts with a head of 0 and nothing under way; what a disabled one still owed is not written any more.
@@ -185,12 +235,16 @@ export class TransmitUnit {
 
   #abandonUnready(queue: TransmitQueue): void {
     if (queue.ring.isReady) return;
+    if (this.#queue === queue) {
+      this.#leaveFrame();
+      this.#phase = Phase.idle;
+    }
     queue.forgetOwed();
-    if (this.#queue === queue) this.#phase = Phase.idle;
   }
 
   /** After the registers took their reset values. */
   reset(): void {
+    this.#leaveFrame();
     this.#phase = Phase.idle;
     this.isIdle = false;
     this.#nextQueue = 0;

@@ -131,7 +131,7 @@ function makeEndpoint(messages: MessageSink, hooks: VfHooks, parts: () => VfPart
     onFunctionLevelReset: hooks.onFunctionLevelReset,
     onGatesChanged: () => {
       parts().interrupts.evaluate();
-      parts().beats.wake();
+      parts().beats.busChanged();
     },
   });
 }

@@ -38,6 +38,9 @@ export interface ReceiveRingWatcher {
  * until `start()`, but are not saved. `save()` may be called between any two steps and does not need `stop()`: the state
  * is then of a device that is about to move on, and what it says was written is in memory. `restore()` leaves the VF
  * stopped. `start()` takes up the kept work and sends the messages held back. All of them may be repeated.
+ *
+ * On a DMA port that answers `later` nothing here waits: a unit without its answer is idle until `wake()`. There, a
+ * received frame may be left half written by `stop()`, and a restored VF owes the driver its end.
  */
 export class Vf82599 implements PciFunction {
   readonly #clock: Clock;
@@ -141,6 +144,11 @@ export class Vf82599 implements PciFunction {
   /** Steps until idle. */
   run(): void {
     this.#beats.run();
+  }
+
+  /** The DMA port has answers for reads that it put off (DmaStatus.later): whatever waits for one tries again. */
+  wake(): void {
+    this.#beats.retry();
   }
 
   /** When the VF next wants to be called though nobody asks it to, on its clock; Infinity for never. */

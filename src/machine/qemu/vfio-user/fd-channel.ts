@@ -17,8 +17,6 @@ import { clearSocketPath, removeSocketFile, socketFileAt } from "./socket-file.t
 const RECEIVE_BYTES = 0x1_0000;
 /** recvmsg(2) calls before everyone else in the process has their turn. */
 const RECEIVES_PER_TURN = 16;
-/** How long the event loop stays awake after a message: see DescriptorChannel. */
-const AWAKE_MS = 0.2;
 /** How long a process that is out of descriptors takes no new clients. */
 const OUT_OF_DESCRIPTORS_MS = 100;
 
@@ -89,10 +87,10 @@ class Acceptor {
 }
 
 /**
- * One connection. The socket is in the event loop's own epoll set, so waiting takes no thread. A client that accesses
- * registers sends its next message some microseconds after each answer, and an event loop that has gone to sleep takes
- * longer to wake than to answer; so it stays awake for AWAKE_MS after each message, going round and round, in which
- * everyone else has their turn.
+ * One connection. The socket is in the event loop's own epoll set, so waiting takes no thread of libuv's pool, however
+ * many servers a process has. A client that accesses registers waits for each answer; keeping the event loop awake for
+ * its next message (0.2 ms, 1 ms) was tried and made the answers later, by the time that the client's own threads and the
+ * scheduler then lacked: waking up costs less.
  */
 class DescriptorChannel implements MessageChannel {
   readonly carriesDescriptors = true;
@@ -108,7 +106,6 @@ class DescriptorChannel implements MessageChannel {
   readonly #queuedBytesMax: number;
   readonly #watch: Watch;
   #isTurnDue = false;
-  #awakeUntilMs = 0;
   #isClosed = false;
 
   constructor(native: Native, socket: number, options: ListenOptions) {
@@ -155,7 +152,10 @@ class DescriptorChannel implements MessageChannel {
     this.#queue.add(bytes);
   }
 
-  /** Once round the event loop, in a callback of Node's own, where promises and exceptions are as everywhere. */
+  /**
+   * Looks at the socket in a callback of Node's own, where promises and exceptions are as everywhere. And again when
+   * something was there: the watch ends with the connection's other end, when the rest is yet to be read.
+   */
   #takeTurn(): void {
     if (this.#isTurnDue || this.#isClosed) return;
     this.#isTurnDue = true;
@@ -163,9 +163,7 @@ class DescriptorChannel implements MessageChannel {
       this.#isTurnDue = false;
       if (this.#isClosed) return;
       this.#flush();
-      if (this.#receiveSome()) this.#awakeUntilMs = performance.now() + AWAKE_MS;
-      else if (performance.now() >= this.#awakeUntilMs) return;
-      this.#takeTurn();
+      if (this.#receiveSome()) this.#takeTurn();
     });
   }
 
@@ -196,7 +194,7 @@ class DescriptorChannel implements MessageChannel {
       }
       const problem = this.#assembler.push(this.#buffer.subarray(0, result), descriptors);
       if (problem !== undefined) this.#end(problem);
-      // What comes next is most likely a long way off; the watch would tell.
+      // Most likely there is nothing else.
       if (result < RECEIVE_BYTES && descriptors.length === 0) break;
     }
     return hasReceived;

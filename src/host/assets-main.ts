@@ -1,16 +1,31 @@
-// Prints what a Linux guest is made of as JSON, after fetching what is not cached: `npm run assets`.
+// Prints what the guests and QEMU are made of as JSON, after fetching what is not cached: `npm run assets [-- --machine qemu]`.
 import { parseArgs } from "node:util";
 import { OperationError } from "../base/errors.ts";
+import { prepareQemu, prepareQemuGuest } from "./assets-qemu.ts";
 import { prepareAssets, preparePasst } from "./assets.ts";
 
 const { values } = parseArgs({
-  options: { kernel: { type: "string" }, initrd: { type: "string" }, bios: { type: "string" } },
+  options: {
+    machine: { type: "string", default: "linux" },
+    kernel: { type: "string" },
+    initrd: { type: "string" },
+    bios: { type: "string" },
+    qemu: { type: "string" },
+  },
 });
 const onProgress = (message: string): void => void process.stderr.write(`${message}\n`);
+const { machine, qemu, bios, ...guest } = values;
+
 try {
-  const linux = await prepareAssets({ onProgress, overrides: { ...values } });
-  const passt = await preparePasst({ onProgress });
-  process.stdout.write(`${JSON.stringify({ linux, passt }, undefined, 2)}\n`);
+  if (machine === "qemu") {
+    const program = await prepareQemu({ onProgress, ...(qemu === undefined ? {} : { qemu }) });
+    const linux = await prepareQemuGuest({ onProgress, overrides: { ...guest } });
+    process.stdout.write(`${JSON.stringify({ qemu: program, linux }, undefined, 2)}\n`);
+  } else {
+    const linux = await prepareAssets({ onProgress, overrides: { ...guest, ...(bios === undefined ? {} : { bios }) } });
+    const passt = await preparePasst({ onProgress });
+    process.stdout.write(`${JSON.stringify({ linux, passt }, undefined, 2)}\n`);
+  }
 } catch (error) {
   if (!(error instanceof OperationError)) throw error;
   process.stderr.write(`underway: ${error.message}; ${error.advice}.\n`);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatSources, parseDeb822, parseOneLine } from "./apt-sources.ts";
+import { formatSources, parseDeb822, parseOneLine, sourcesOfSuites } from "./apt-sources.ts";
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -87,7 +87,7 @@ test("a cloud image's list of mirrors counts as Debian's archive", () => {
   assert.deepEqual(source?.suites, ["trixie", "trixie-backports"]);
 });
 
-test("what is written for an architecture reads back the same, and a further suite goes to the main archive only", () => {
+test("what is written for an architecture reads back the same, and other suites are asked of the main archive only", () => {
   const sources = parseDeb822(`Types: deb
 URIs: https://mirror.example/debian
 Suites: trixie trixie-updates
@@ -100,12 +100,10 @@ Suites: trixie-security
 Components: main
 Signed-By: ${keyring}
 `);
-  const text = formatSources(sources, { architecture: "i386" });
+  const text = formatSources(sources, "i386");
   assert.deepEqual(parseDeb822(text), sources);
   assert.match(text, /^Architectures: i386$/m);
-  const widened = parseDeb822(formatSources(sources, { architecture: "i386", extraSuite: "bookworm" }));
-  assert.deepEqual(
-    widened.map((source) => source.suites),
-    [["trixie", "trixie-updates", "bookworm"], ["trixie-security"]],
-  );
+  const [main, ...others] = sourcesOfSuites(sources, ["forky", "forky-backports"]);
+  assert.deepEqual(main, { ...sources[0], suites: ["forky", "forky-backports"] });
+  assert.deepEqual(others, []);
 });

@@ -70,23 +70,24 @@ function isDebianPath(uri: string): boolean {
   return /\/debian(?:-security|-debug)?(?:\.list)?\/*$/.test(uri);
 }
 
-/** The deb822 text that serves the sources for one architecture; `extraSuite` is added to each main archive. */
-export function formatSources(
-  sources: readonly AptSource[],
-  options: { readonly architecture: string; readonly extraSuite?: string },
-): string {
+/** The sources for other suites: of the archives only those that carry whole suites, each with `suites` for its own. */
+export function sourcesOfSuites(sources: readonly AptSource[], suites: readonly string[]): AptSource[] {
   const isMainArchive = (source: AptSource): boolean => source.suites.some((suite) => /^[a-z]+$/.test(suite));
   return sources
+    .filter((source) => isMainArchive(source))
+    .map(({ uris, signedBy, checkValidUntil }) => ({ uris, suites, signedBy, checkValidUntil }));
+}
+
+/** The deb822 text that serves the sources for one architecture. */
+export function formatSources(sources: readonly AptSource[], architecture: string): string {
+  return sources
     .map((source) => {
-      const extra = options.extraSuite;
-      const suites = new Set(source.suites);
-      if (extra !== undefined && isMainArchive(source)) suites.add(extra);
       const lines = [
         "Types: deb",
         `URIs: ${source.uris.join(" ")}`,
-        `Suites: ${[...suites].join(" ")}`,
+        `Suites: ${source.suites.join(" ")}`,
         "Components: main",
-        `Architectures: ${options.architecture}`,
+        `Architectures: ${architecture}`,
       ];
       if (source.signedBy !== undefined) lines.push(`Signed-By: ${source.signedBy}`);
       if (source.checkValidUntil !== undefined) lines.push(`Check-Valid-Until: ${source.checkValidUntil}`);

@@ -1,9 +1,10 @@
 // A private apt: the machine's own archives, keys and proxies, but its own lists and cache, so nothing is installed.
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { OperationError } from "../../base/errors.ts";
-import { formatSources, parseDeb822, parseOneLine, type AptSource } from "./apt-sources.ts";
+import type { OperationError } from "../../base/errors.ts";
+import { formatSources, parseDeb822, parseOneLine, sourcesOfSuites, type AptSource } from "./apt-sources.ts";
 import { firstErrorLine, runCommand, type CommandResult } from "./command.ts";
+import { packagesMissing } from "./packages-missing.ts";
 
 /** What the archive's index says of the version that would be installed. */
 export interface AptCandidate {
@@ -14,6 +15,12 @@ export interface AptCandidate {
   readonly sha256: string;
   /** The field as it stands, or empty. */
   readonly depends: string;
+}
+
+/** What has to be fetched for a package and all that it needs to run. */
+export interface AptClosure {
+  readonly packageCount: number;
+  readonly sizeBytes: number;
 }
 
 /** Where the machine keeps its apt configuration, as `apt-config` tells. */
@@ -33,8 +40,12 @@ export class PrivateApt {
   readonly #directory: string;
   readonly #architecture: string;
   readonly #sources: readonly AptSource[];
-  /** The last update's complaint: it matters only if a package then cannot be had. */
-  #updateProblem: string | undefined;
+  /** Whose indexes are here: a list of suites, or `own` for the machine's. */
+  #indexed: string | undefined;
+  /** The suite that is preferred to the others of the indexes, whatever they say of themselves. */
+  #preferredSuite: string | undefined;
+  /** The updates' complaints: they matter only if a package then cannot be had. */
+  readonly #updateProblems = new Set<string>();
 
   private constructor(directory: string, architecture: string, sources: readonly AptSource[]) {
     this.#directory = directory;
@@ -60,15 +71,21 @@ export class PrivateApt {
     return new PrivateApt(directory, architecture, sources);
   }
 
-  /** Fetches the indexes. A failing archive is no failure yet: another may hold what is wanted. */
-  async update(extraSuite?: string): Promise<void> {
-    const text = formatSources(this.#sources, {
-      architecture: this.#architecture,
-      ...(extraSuite === undefined ? {} : { extraSuite }),
-    });
-    await writeFile(path.join(this.#directory, "etc/sources.list.d/debian.sources"), text);
+  /**
+   * Fetches the indexes of the machine's own suites, or of others from the same archives (the last is preferred: apt
+   * itself shuns backports), unless they are the ones at hand. A failing archive is no failure yet: another may hold
+   * what is wanted.
+   */
+  async update(suites?: readonly string[]): Promise<void> {
+    const wanted = suites?.join(" ") ?? "own";
+    if (wanted === this.#indexed) return;
+    const sources = suites === undefined ? this.#sources : sourcesOfSuites(this.#sources, suites);
+    const file = path.join(this.#directory, "etc/sources.list.d/debian.sources");
+    await writeFile(file, formatSources(sources, this.#architecture));
+    this.#preferredSuite = suites?.at(-1);
+    this.#indexed = wanted;
     const result = await this.#run("apt-get", ["update"]);
-    this.#updateProblem = result.status === 0 ? undefined : firstErrorLine(result);
+    if (result.status !== 0) this.#updateProblems.add(updateProblem(result));
   }
 
   /** The version that would be installed, or undefined when no archive has the package. */
@@ -94,31 +111,56 @@ export class PrivateApt {
     throw packagesMissing(`the package ${candidate.name} could not be fetched (${firstErrorLine(result)})`);
   }
 
+  /** What the package needs to run, itself included: recommendations are not followed, and nothing counts as installed. */
+  async closure(candidate: AptCandidate): Promise<AptClosure> {
+    const result = await this.#install(candidate, ["--print-uris"]);
+    // 'URI' file size hash
+    const sizes = [...result.stdout.matchAll(/^'[^']+' \S+ (?<size>\d+)/gm)].map((match) =>
+      Number(match.groups?.["size"] ?? 0),
+    );
+    return { packageCount: sizes.length, sizeBytes: sizes.reduce((sum, size) => sum + size, 0) };
+  }
+
+  /** Fetches the package and all that it needs to run; hands back the files' paths. apt has checked them all. */
+  async downloadClosure(candidate: AptCandidate, directory: string): Promise<string[]> {
+    await mkdir(path.join(directory, "partial"), { recursive: true });
+    await this.#install(candidate, ["--download-only", "-o", `Dir::Cache::archives=${directory}`]);
+    const files = (await readdir(directory)).filter((name) => name.endsWith(".deb"));
+    return files.toSorted().map((name) => path.join(directory, name));
+  }
+
   /** The error that says why `name` cannot be had. */
   missing(name: string): OperationError<"asset-missing"> {
-    const why = this.#updateProblem === undefined ? "" : ` (${this.#updateProblem})`;
+    const why = [...this.#updateProblems].join("; ");
     return packagesMissing(
-      `the package ${name}:${this.#architecture} is in none of this machine's Debian archives${why}`,
+      `the package ${name} (${this.#architecture}) is in none of this machine's Debian archives${why && ` (${why})`}`,
+    );
+  }
+
+  async #install(candidate: AptCandidate, how: readonly string[]): Promise<CommandResult> {
+    const what = `${candidate.name}=${candidate.version}`;
+    const result = await this.#run("apt-get", ["install", "--assume-yes", "--no-install-recommends", ...how, what]);
+    if (result.status === 0) return result;
+    throw packagesMissing(
+      `the package ${candidate.name} and what it needs could not be fetched (${firstErrorLine(result)})`,
     );
   }
 
   #run(program: string, args: readonly string[], directory = this.#directory): Promise<CommandResult> {
-    return runCommand(program, args, {
+    const preferred = this.#preferredSuite === undefined ? [] : ["-o", `APT::Default-Release=${this.#preferredSuite}`];
+    return runCommand(program, [...args, ...preferred], {
       directory,
       environment: { APT_CONFIG: path.join(this.#directory, "apt.conf"), DEBIAN_FRONTEND: "noninteractive" },
     });
   }
 }
 
-/** The one error of everything that has to come from Debian; the advice names the way round it. */
-export function packagesMissing(why: string): OperationError<"asset-missing"> {
-  return new OperationError({
-    code: "asset-missing",
-    message: `the guest's kernel, BIOS and busybox are not cached and cannot be fetched: ${why}`,
-    advice:
-      "pass --kernel FILE (a 32-bit bzImage), --initrd FILE (with ixgbevf in it) and --bios FILE (SeaBIOS) by hand",
-    facts: { why },
-  });
+/** Of an archive signed by a key that the machine lacks, apt's first line says only that it is not signed. */
+function updateProblem(result: CommandResult): string {
+  const missingKey = /(?:NO_PUBKEY|Missing key) (?<key>[0-9A-F]+)/i.exec(`${result.stderr}\n${result.stdout}`);
+  if (missingKey === null) return firstErrorLine(result);
+  const key = missingKey.groups?.["key"] ?? "";
+  return `the archive is signed with the key ${key}, which is newer than this machine's: upgrade debian-archive-keyring`;
 }
 
 async function readMachineApt(): Promise<MachineApt> {

@@ -1,19 +1,27 @@
-// The guest's initial root file system: busybox, the VF's driver and an init that ends in a shell on the serial line.
+// The guests' initial root file system: busybox, the VF's driver and an init that ends in a shell on the serial line.
 import { CpioWriter } from "./cpio.ts";
 import type { KernelModule } from "./kernel-modules.ts";
 
-/** Loaded at boot. */
+/** Loaded at boot where the kernel's command line does not say `underway.modules=NAME,NAME…`. */
 const BOOT_MODULE = "ixgbevf";
-/** In the guest, for who wants them: pktgen sends frames as fast as the driver takes them. */
+/** The 32-bit guest's: pktgen, which sends frames as fast as the driver takes them, is loaded by who wants it. */
 export const guestModules = [BOOT_MODULE, "pktgen"] as const;
+/** The 64-bit guest's: beside that the standby card of failover (which needs net_failover), and virtio's IOMMU. */
+export const qemuGuestModules = [...guestModules, "virtio_net", "virtio_iommu"] as const;
 
 /**
  * The shell is run again when it ends, because a kernel whose init ends panics. `cttyhack` gives it the serial line
  * as controlling terminal, without which it complains that it has no job control. The line does not echo: without
  * echo busybox edits no lines, so it sends no terminal escapes, and what comes back is prompts and output alone.
+ *
+ * Which modules are loaded is for the kernel's command line to say, so one archive serves every guest: the order of
+ * `underway.modules=virtio_iommu,ixgbevf` is kept, because a card probed before the IOMMU's driver is there waits for
+ * it or does without it.
  */
 function initScript(modules: readonly KernelModule[]): string {
-  const boot = modules.filter((module) => module.name !== "pktgen");
+  const needs = modules
+    .filter((module) => module.needs.length > 0)
+    .map((module) => `${module.name}) set -- ${module.needs.join(" ")} ${module.name} ;;`);
   return `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /root
 /bin/busybox mount -t proc proc /proc
@@ -23,13 +31,23 @@ function initScript(modules: readonly KernelModule[]): string {
 export PATH=/bin HOME=/root TERM=dumb PS1='guest# '
 hostname underway
 ip link set lo up
-${boot.map((module) => `insmod /lib/modules/${module.name}.ko`).join("\n")}
+load() {
+  case $1 in
+  ${[...needs, "*) ;;"].join("\n  ")}
+  esac
+  for name; do [ -d /sys/module/$name ] || insmod /lib/modules/$name.ko; done
+}
+modules=${BOOT_MODULE}
+for word in $(cat /proc/cmdline); do
+  case $word in underway.modules=*) modules=\${word#*=} ;; esac
+done
+for module in $(echo $modules | tr , ' '); do load $module; done
 cd /root
 while true; do setsid cttyhack sh -c 'stty -echo; exec sh'; done
 `;
 }
 
-/** The archive's bytes: the same inputs give the same bytes. `modules` are loaded in their order. */
+/** The archive's bytes: the same inputs give the same bytes. */
 export function buildInitrd(inputs: {
   readonly busybox: Uint8Array;
   readonly modules: readonly KernelModule[];

@@ -30,8 +30,10 @@ test("a module comes after what it needs, each once, with - and _ taken for the 
   await writeFile(path.join(root, "lib/modules/net/nic.ko"), moduleBytes("mid_layer,base"));
   await writeFile(path.join(root, "lib/modules/mid-layer.ko"), moduleBytes("base"));
   await writeFile(path.join(root, "lib/modules/base.ko"), moduleBytes(""));
-  const names = (await findModules(root, ["nic", "base"])).map((module) => module.file);
+  const modules = await findModules(root, ["nic", "base"]);
+  const names = modules.map((module) => module.file);
   assert.deepEqual(names, ["lib/modules/base.ko", "lib/modules/mid-layer.ko", "lib/modules/net/nic.ko"]);
+  assert.deepEqual(modules.at(-1)?.needs, ["base", "mid_layer"]);
 });
 
 test("modules compressed by xz or zstd are found as plain ones", async (t) => {

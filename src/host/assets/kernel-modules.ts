@@ -12,6 +12,8 @@ export interface KernelModule {
   readonly file: string;
   /** The ELF object. */
   readonly contents: Uint8Array;
+  /** The names of all modules that must be in the kernel before this one, in the order they can be loaded in. */
+  readonly needs: readonly string[];
 }
 
 const moduleFile = /^(?<name>[^/]+)\.ko(?:\.(?:xz|zst))?$/;
@@ -30,8 +32,13 @@ export async function findModules(root: string, wanted: readonly string[]): Prom
     if (file === undefined) throw moduleMissing(name);
     const plain = await decompressed(path.join(root, file));
     const contents = await readFile(plain);
-    for (const dependency of moduleDependencies(contents)) await add(dependency);
-    found.set(canonical(name), { name, file: path.relative(root, plain), contents });
+    const needs = new Set<string>();
+    for (const dependency of moduleDependencies(contents)) {
+      await add(dependency);
+      for (const further of found.get(canonical(dependency))?.needs ?? []) needs.add(further);
+      needs.add(dependency);
+    }
+    found.set(canonical(name), { name, file: path.relative(root, plain), contents, needs: [...needs] });
   };
   for (const name of wanted) await add(name);
   // A map keeps its order: dependencies come before what needs them.

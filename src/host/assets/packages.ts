@@ -1,10 +1,12 @@
 // The store of unpacked Debian packages: each is fetched once, kept by version, and checked before it is used.
-import { mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, realpath, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import * as v from "valibot";
-import { packagesMissing, PrivateApt, type AptCandidate } from "./apt.ts";
+import { PrivateApt, type AptCandidate } from "./apt.ts";
 import { readFileIfPresent, sha256, withLock, writeFileAtomically } from "./cache.ts";
 import { firstErrorLine, runCommand } from "./command.ts";
+import { packagesMissing } from "./packages-missing.ts";
+import { isVersionAtLeast } from "./versions.ts";
 
 /** A package that is wanted, by the name a person would install it by. */
 export interface PackageWish {
@@ -12,8 +14,15 @@ export interface PackageWish {
   readonly architecture: string;
   /** A metapackage stands for its first dependency of this prefix, whose name carries a version. */
   readonly metapackageOf?: string;
-  /** A suite of the same archives to look in when the machine's own suites do not have the package. */
-  readonly fallbackSuite?: string;
+  /** The oldest upstream version that will do, such as `10.1`. */
+  readonly minimumVersion?: string;
+  /**
+   * Suites of the same archives to look in, one list after the other, when the machine's own suites do not have the
+   * package: `[["forky"], ["trixie", "trixie-backports"]]`.
+   */
+  readonly fallbackSuites?: readonly (readonly string[])[];
+  /** Fetches and unpacks what the package needs to run as well, into the same tree. */
+  readonly withDependencies?: true;
   /** Says what `select` keeps: a package stored when this said something else is fetched again. */
   readonly keeps: string;
   /** The files worth keeping of those unpacked below `root`, relative to it. */
@@ -106,7 +115,6 @@ export class PackageStore {
     options: FetchOptions & { readonly apt: PrivateApt },
   ): Promise<void> {
     options.onProgress(`fetching the index of Debian's ${architecture} packages`);
-    await options.apt.update();
     for (const wish of wishes.filter((one) => one.architecture === architecture)) {
       const candidate = await resolveWish(options.apt, wish, options);
       await this.#fetch(options.apt, wish, candidate, options);
@@ -116,12 +124,13 @@ export class PackageStore {
   async #fetch(apt: PrivateApt, wish: PackageWish, candidate: AptCandidate, options: FetchOptions): Promise<void> {
     const temporary = await mkdtemp(path.join(this.directory, "tmp-"));
     try {
-      options.onProgress(`fetching ${candidate.name} ${candidate.version} (${megabytes(candidate.sizeBytes)} MB)`);
-      const archive = await apt.download(candidate, temporary);
+      options.onProgress(await announcement(apt, wish, candidate));
+      const archives =
+        wish.withDependencies === undefined
+          ? [await apt.download(candidate, temporary)]
+          : await apt.downloadClosure(candidate, path.join(temporary, "archives"));
       const unpacked = path.join(temporary, "unpacked");
-      const result = await runCommand("dpkg-deb", ["--extract", archive, unpacked]);
-      if (result.status !== 0)
-        throw packagesMissing(`${candidate.name} cannot be unpacked (${firstErrorLine(result)})`);
+      for (const archive of archives) await unpack(archive, unpacked);
       const kept = path.join(temporary, "kept");
       const files: StoredFile[] = [];
       for (const file of await wish.select(unpacked)) files.push(await keepFile(unpacked, kept, file));
@@ -161,13 +170,15 @@ export class PackageStore {
 }
 
 async function resolveWish(apt: PrivateApt, wish: PackageWish, options: FetchOptions): Promise<AptCandidate> {
-  let candidate = await apt.candidate(wish.name);
-  if (candidate === undefined && wish.fallbackSuite !== undefined) {
-    options.onProgress(`looking for ${wish.name} in ${wish.fallbackSuite}: this machine's suites do not have it`);
-    await apt.update(wish.fallbackSuite);
-    candidate = await apt.candidate(wish.name);
+  await apt.update();
+  let candidate = await candidateInSuites(apt, wish);
+  for (const suites of wish.fallbackSuites ?? []) {
+    if (candidate !== undefined) break;
+    options.onProgress(`looking for ${wished(wish)} in ${suites.at(-1)}: this machine's suites do not have it`);
+    await apt.update(suites);
+    candidate = await candidateInSuites(apt, wish);
   }
-  if (candidate === undefined) throw apt.missing(wish.name);
+  if (candidate === undefined) throw apt.missing(wished(wish));
   if (wish.metapackageOf === undefined) return candidate;
   const names = candidate.depends.split(",").map((dependency) => dependency.trim().split(/[\s(|]/, 1)[0] ?? "");
   const real = names.find((name) => name.startsWith(wish.metapackageOf ?? ""));
@@ -176,10 +187,37 @@ async function resolveWish(apt: PrivateApt, wish: PackageWish, options: FetchOpt
   return realCandidate;
 }
 
+async function candidateInSuites(apt: PrivateApt, wish: PackageWish): Promise<AptCandidate | undefined> {
+  const candidate = await apt.candidate(wish.name);
+  const isNewEnough = candidate !== undefined && isVersionAtLeast(candidate.version, wish.minimumVersion ?? "0");
+  return isNewEnough ? candidate : undefined;
+}
+
+function wished(wish: PackageWish): string {
+  return wish.minimumVersion === undefined ? wish.name : `${wish.name} ${wish.minimumVersion} or newer`;
+}
+
+async function announcement(apt: PrivateApt, wish: PackageWish, candidate: AptCandidate): Promise<string> {
+  const fetching = `fetching ${candidate.name} ${candidate.version}`;
+  if (wish.withDependencies === undefined) return `${fetching} (${megabytes(candidate.sizeBytes)} MB)`;
+  const { packageCount, sizeBytes } = await apt.closure(candidate);
+  return `${fetching} and what it needs, ${packageCount} packages (${megabytes(sizeBytes)} MB)`;
+}
+
+async function unpack(archive: string, directory: string): Promise<void> {
+  const result = await runCommand("dpkg-deb", ["--extract", archive, directory]);
+  if (result.status === 0) return;
+  throw packagesMissing(`${path.basename(archive)} cannot be unpacked (${firstErrorLine(result)})`);
+}
+
+/** A link is kept as the file it leads to, which must be in the tree: on this machine it could be any other. */
 async function keepFile(from: string, to: string, file: string): Promise<StoredFile> {
-  const contents = await readFile(path.join(from, file));
+  const source = await realpath(path.join(from, file));
+  if (!source.startsWith(`${await realpath(from)}/`))
+    throw packagesMissing(`the link ${file} leads out of its package`);
+  const contents = await readFile(source);
   await mkdir(path.dirname(path.join(to, file)), { recursive: true });
-  await rename(path.join(from, file), path.join(to, file));
+  await copyFile(source, path.join(to, file));
   return { path: file, sizeBytes: contents.length, sha256: sha256(contents) };
 }
 

@@ -412,3 +412,25 @@ test("the timer counts microseconds and goes on where the saved one was", () => 
   destination.vf.restore(guest.vf.save());
   assert.equal(destination.read(r.VFFRTIMER), before + 2500);
 });
+
+test("a conventional reset leaves nothing of the guest before but the link, and the next one boots", () => {
+  const guest = booted();
+  const powerOn = new TestGuest().vf.save();
+  guest.vf.setLink({ up: true, speedMbps: 1000 });
+  guest.vf.receiveFrame(incoming(1));
+  guest.vf.stop();
+  guest.interrupts.length = 0;
+  guest.vf.reset();
+  assert.equal(guest.vf.isStopped, false);
+  assert.equal(guest.vf.busMasterEnabled, false);
+  assert.equal(guest.vf.barAddress(0), -1);
+  const registers = { ...powerOn.registers, VFLINKS: [r.VFLINKS_UP | r.VFLINKS_SPEED_1G] };
+  assert.deepEqual(guest.vf.save(), { ...powerOn, registers });
+  guest.vf.run();
+  assert.deepEqual(guest.interrupts, [], "a frame of the guest before is not the next one's");
+
+  guest.boot();
+  guest.vf.receiveFrame(incoming(2));
+  guest.vf.run();
+  assert.deepEqual(guest.poll(), [incoming(2)]);
+});

@@ -11,6 +11,7 @@ import type { PfResetMeans } from "./pf-reset.ts";
 import type { LinkState } from "./physical-function.ts";
 import { resetRegisters } from "./register-file.ts";
 import { restoreRegisters, saveRegisters } from "./register-state.ts";
+import { VFLINKS } from "./registers.ts";
 import { VF_STATE_VERSION } from "./state.ts";
 import type { VfState } from "./state.ts";
 import { clearHeadWriteBack, makeVfParts } from "./vf-parts.ts";
@@ -43,6 +44,7 @@ export interface ReceiveRingWatcher {
  * received frame may be left half written by `stop()`, and a restored VF owes the driver its end.
  */
 export class Vf82599 implements PciFunction {
+  readonly #options: Vf82599Options;
   readonly #clock: Clock;
   readonly #parts: VfParts;
   readonly #beats: Beats;
@@ -53,6 +55,7 @@ export class Vf82599 implements PciFunction {
   #timerZeroMs: number;
 
   constructor(options: Vf82599Options) {
+    this.#options = options;
     this.#clock = options.clock;
     this.#timerZeroMs = options.clock.nowMs();
     this.#parts = makeVfParts(options, {
@@ -228,6 +231,17 @@ export class Vf82599 implements PciFunction {
     this.#endpoint.restore(state.pci);
     this.#parts.interrupts.evaluate();
     this.#ringWatcher?.rebuild();
+  }
+
+  /**
+   * Conventional reset (PCI Express 2.0, section 6.6.1), for a guest that knows nothing of the one before: everything is
+   * as after power-on, and running, what the PF knew of the VF included. Only the link is as it was.
+   */
+  reset(): void {
+    const fresh = new Vf82599(this.#options).save();
+    const link = this.#parts.registers[VFLINKS >>> 2] as number;
+    this.restore({ ...fresh, registers: { ...fresh.registers, VFLINKS: [link] } });
+    this.start();
   }
 
   /** Sets the cause of every vector that has one mapped, once: against the hazard `lost-interrupt`. */

@@ -1,6 +1,6 @@
 // Whose turn it is: the VF's work one beat at a time, and how it is stopped and started.
 import type { Clock } from "../base/clock.ts";
-import type { DmaPort } from "../iommu/dma-port.ts";
+import { DmaStatus, type DmaPort } from "../iommu/dma-port.ts";
 import type { RingView } from "./datapath-ports.ts";
 import type { InterruptUnit } from "./interrupts.ts";
 import type { PhysicalFunction } from "./physical-function.ts";
@@ -187,7 +187,7 @@ export class Beats {
 
   #pushBy(dma: DmaPort, ring: RingView): boolean {
     if (ring.condition !== "ready") return false;
-    dma.readWords(ring.base, this.#pushed, 1);
+    if (dma.readWords(ring.base, this.#pushed, 1) === DmaStatus.later) dma.forgetReads?.();
     return true;
   }
 }

@@ -1,0 +1,219 @@
+// A migration that QEMU believes to make: its stream comes to us, as the CPU's dirty log and the machine's state.
+import { rm } from "node:fs/promises";
+import { createServer, type Server, type Socket } from "node:net";
+import path from "node:path";
+import { assert } from "../../base/assert.ts";
+import { OperationError } from "../../base/errors.ts";
+import type { CpuDirtyLog } from "../../memory/dirty-log.ts";
+import type { PageGeometry } from "../../memory/geometry.ts";
+import { PageSet } from "../../memory/page-set.ts";
+import { setForDirtyLog } from "./migration-settings.ts";
+import { MigrationStream } from "./migration-stream.ts";
+import { migrationStatus, waitForStatus } from "./migration-status.ts";
+import type { QmpClient } from "./qmp.ts";
+import { returnPathShut } from "./return-path.ts";
+
+/** While the guest writes nothing QEMU would go round and round; unread, its stream stops it. */
+const IDLE_PAUSE_MS = 4;
+/** A stream with fewer bytes than this to a dirty page is one of pages. */
+const IDLE_BYTES_PER_PAGE = 8192;
+const FIRST_PASS_TIMEOUT_MS = 300_000;
+const DRAIN_TIMEOUT_MS = 60_000;
+const SETTLE_TIMEOUT_MS = 10_000;
+
+export interface OutgoingMigrationOptions {
+  readonly qmp: QmpClient;
+  readonly pages: PageGeometry;
+  /** A folder of our own for a socket, with a short path. */
+  readonly directory: string;
+}
+
+/**
+ * QEMU goes through all of RAM once, and from then on sends what the guest's CPUs and QEMU's own devices write (not what
+ * a device in another process writes). Only pages' numbers count (MigrationStream says why that is enough). It never
+ * completes by itself: once somebody has stopped the guest, `drain` reads the rest; then either `succeed` or `cancel`.
+ */
+export class OutgoingMigration implements CpuDirtyLog {
+  readonly method = "qemu-migration";
+  readonly #qmp: QmpClient;
+  readonly #dirty: PageSet;
+  readonly #unseen: PageSet;
+  readonly #stream: MigrationStream;
+  readonly #path: string;
+  readonly #server: Server;
+  #undoSettings: () => Promise<void> = async () => {};
+  #socket: Socket | undefined;
+  #isDraining = false;
+  #records = 0;
+  #problem: OperationError | undefined;
+  #onChange: () => void = () => {};
+
+  /** Resolves when QEMU has gone through RAM once. Rejects with OperationError `qemu-migration-failed` or a QMP error. */
+  static async begin(options: OutgoingMigrationOptions): Promise<OutgoingMigration> {
+    const migration = new OutgoingMigration(options);
+    try {
+      await migration.#begin();
+    } catch (thrown) {
+      await migration.cancel().catch(() => {});
+      throw thrown;
+    }
+    return migration;
+  }
+
+  private constructor({ qmp, pages, directory }: OutgoingMigrationOptions) {
+    this.#qmp = qmp;
+    this.#dirty = new PageSet(pages.count);
+    this.#unseen = new PageSet(pages.count);
+    this.#unseen.addAll();
+    this.#path = path.join(directory, "outgoing");
+    this.#stream = new MigrationStream({
+      isGuestRam: (block) => block.usedBytes === pages.count * pages.sizeBytes,
+      onDirtyPage: (page) => {
+        this.#dirty.add(page);
+        this.#unseen.delete(page);
+        this.#records++;
+      },
+    });
+    this.#server = createServer((socket) => this.#connected(socket));
+  }
+
+  async #begin(): Promise<void> {
+    await rm(this.#path, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(this.#path, resolve);
+    });
+    this.#undoSettings = await setForDirtyLog(this.#qmp);
+    await this.#qmp.run("migrate", { uri: `unix:${this.#path}` });
+    await this.#until(() => this.#unseen.size === 0, FIRST_PASS_TIMEOUT_MS, "went through the guest's memory");
+  }
+
+  start(): void {
+    this.#dirty.clear();
+  }
+
+  stop(): void {}
+
+  /** Throws OperationError `qemu-migration-failed`: a log that may have missed something must not be believed. */
+  fetchAndClear(into: PageSet): void {
+    this.#throwProblem();
+    this.#dirty.drainInto(into);
+  }
+
+  putBack(pages: PageSet): void {
+    this.#dirty.addSet(pages);
+  }
+
+  /** With the guest stopped: takes the rest of the stream, after which log and state are complete. Rejects as `begin`. */
+  async drain(): Promise<void> {
+    this.#isDraining = true;
+    this.#socket?.resume();
+    await this.#until(() => this.#stream.isComplete, DRAIN_TIMEOUT_MS, "sent the state of its devices");
+  }
+
+  /** After `drain`: the stream for the QEMU of the destination. */
+  machineState(): Uint8Array {
+    assert(this.#stream.isComplete, "the state is complete once the stream is drained");
+    return this.#stream.machineState();
+  }
+
+  /** Tells QEMU that the guest runs elsewhere: it will not run it again by itself. */
+  async succeed(): Promise<void> {
+    this.#socket?.write(returnPathShut(0));
+    await waitForStatus(this.#qmp, ["completed"], SETTLE_TIMEOUT_MS);
+    await this.#close();
+  }
+
+  /** Tells QEMU that nothing came of it; the guest is as running or stopped as it was. */
+  async cancel(): Promise<void> {
+    if (!this.#qmp.isClosed) {
+      const status = await migrationStatus(this.#qmp);
+      if (status.isUnderWay) await this.#qmp.run("migrate_cancel");
+    }
+    await this.#close();
+    if (this.#qmp.isClosed) return;
+    await waitForStatus(this.#qmp, ["cancelled", "failed", "none", "completed"], SETTLE_TIMEOUT_MS);
+    await this.#undoSettings();
+  }
+
+  async #close(): Promise<void> {
+    this.#isDraining = true;
+    this.#problem ??= failed("it was ended");
+    this.#socket?.destroy();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    await rm(this.#path, { force: true });
+  }
+
+  #connected(socket: Socket): void {
+    if (this.#socket !== undefined) {
+      socket.on("error", () => {}).destroy();
+      return;
+    }
+    this.#socket = socket;
+    socket.on("data", (bytes: Uint8Array) => this.#take(bytes));
+    socket.on("error", (error) => this.#fail(failed(error.message)));
+    socket.on("close", () => this.#fail(failed("QEMU closed the stream")));
+  }
+
+  #take(bytes: Uint8Array): void {
+    const before = this.#records;
+    try {
+      this.#stream.push(bytes);
+    } catch (thrown) {
+      if (!(thrown instanceof OperationError)) throw thrown;
+      this.#fail(thrown);
+      this.#socket?.destroy();
+      return;
+    }
+    if (this.#stream.isRamComplete && !this.#isDraining) this.#fail(switchedOver());
+    if (!this.#isDraining && bytes.length > (this.#records - before) * IDLE_BYTES_PER_PAGE) this.#rest();
+    this.#onChange();
+  }
+
+  #rest(): void {
+    this.#socket?.pause();
+    setTimeout(() => this.#socket?.resume(), IDLE_PAUSE_MS);
+  }
+
+  #fail(problem: OperationError): void {
+    this.#problem ??= problem;
+    this.#onChange();
+  }
+
+  #throwProblem(): void {
+    if (this.#problem !== undefined) throw this.#problem;
+  }
+
+  async #until(condition: () => boolean, timeoutMs: number, what: string): Promise<void> {
+    const timer = setTimeout(() => this.#fail(failed(`it has not ${what} within ${timeoutMs / 1000} s`)), timeoutMs);
+    try {
+      while (!condition()) {
+        this.#throwProblem();
+        const { promise, resolve } = Promise.withResolvers<void>();
+        this.#onChange = resolve;
+        await promise;
+      }
+    } finally {
+      clearTimeout(timer);
+      this.#onChange = () => {};
+    }
+  }
+}
+
+function failed(what: string): OperationError<"qemu-migration-failed"> {
+  return new OperationError({
+    code: "qemu-migration-failed",
+    message: `QEMU's own side of the migration failed: ${what}.`,
+    advice: "See what QEMU itself prints; devices that it cannot migrate have to be unplugged first.",
+    facts: { what },
+  });
+}
+
+function switchedOver(): OperationError<"qemu-migration-failed"> {
+  return new OperationError({
+    code: "qemu-migration-failed",
+    message: "QEMU stopped the guest by itself, before it was asked to.",
+    advice:
+      "QEMU 11.1 needs `-global migration.switchover-ack-legacy=on`, or a machine type of an earlier version, to wait.",
+  });
+}

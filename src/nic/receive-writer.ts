@@ -114,12 +114,9 @@ export class ReceiveWriter {
   }
 
   #withoutAddress(address: number): boolean {
-    if (address !== LATER) {
-      this.#descriptorFault();
-      return true;
-    }
-    if (this.#phase === Phase.idle) this.#hasFrame = false;
-    return false;
+    if (address === LATER) return false;
+    this.#descriptorFault();
+    return true;
   }
 
   /** The next write-back ends the frame, whatever is left of it. */

@@ -51,7 +51,7 @@ export class ReceiveUnit {
   readonly #buffer: PacketBuffer;
   readonly #intake: ReceiveIntake;
   readonly #writer: ReceiveWriter;
-  /** The last step found nothing to do, and nothing has changed since. */
+  /** The last step found nothing to do, or nothing without an answer of the DMA port, and nothing has changed since. */
   isIdle = false;
   #isStopped = false;
   /** Queues that owe something from before a restore or a mistake, one bit each: a cause, or the end of a frame. */

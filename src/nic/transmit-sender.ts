@@ -109,17 +109,21 @@ export class TransmitSender {
 
   /** Sends the frame that `queue.find` found and moves the head past it. `fault` if a descriptor cannot be read. */
   send(queue: TransmitQueue): Sending {
-    this.#gathered = 0;
     this.#length = 0;
     this.#isMalformed = false;
     this.#hasFault = false;
-    return this.resume(queue);
+    return this.#sendFrom(queue, queue.ring.head, 0);
   }
 
   /** Goes on with a frame whose rest came later. It is the last one that `send` was called for. */
   resume(queue: TransmitQueue): Sending {
-    const gathered = this.#gather(queue);
-    if (gathered !== done) return gathered;
+    const { head, descriptors } = queue.ring;
+    return this.#sendFrom(queue, (head + this.#gathered) % descriptors, this.#gathered);
+  }
+
+  #sendFrom(queue: TransmitQueue, index: number, gathered: number): Sending {
+    const result = this.#gather(queue, index, gathered);
+    if (result !== done) return result;
     queue.consume();
     if (this.#isMalformed) this.#counters.malformed++;
     else if (this.#hasFault) this.#counters.dataFaults++;
@@ -133,10 +137,10 @@ export class TransmitSender {
     this.#dma.forgetReads?.();
   }
 
-  #gather(queue: TransmitQueue): Sending {
+  /** Reads the frame from its descriptor `gathered` on, whose index is `first`. */
+  #gather(queue: TransmitQueue, first: number, gathered: number): Sending {
     const { ring } = queue;
-    let index = this.#gathered === 0 ? ring.head : (ring.head + this.#gathered) % ring.descriptors;
-    for (let i = this.#gathered; i < queue.frameDescriptors; i++, index = ring.after(index)) {
+    for (let i = gathered, index = first; i < queue.frameDescriptors; i++, index = ring.after(index)) {
       const at = queue.fetch(index);
       if (at < 0) return this.#without(i, at === FETCH_LATER);
       const command = queue.fetched[at + 2] as number;

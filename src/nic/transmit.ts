@@ -48,7 +48,7 @@ export class TransmitUnit {
   readonly #queues: readonly TransmitQueue[];
   readonly #sender: TransmitSender;
   #isStopped = false;
-  /** The last step found nothing to do, and nothing has changed since. */
+  /** The last step found nothing to do, or nothing without an answer of the DMA port, and nothing has changed since. */
   isIdle = false;
   #nextQueue = 0;
   #phase: Phase = Phase.idle;
@@ -93,17 +93,16 @@ export class TransmitUnit {
    * an answer (DmaStatus.later); then `retry` says when to try again.
    */
   step(): boolean {
-    if (this.isIdle) return false;
     switch (this.#phase) {
       case Phase.idle:
         return this.#next();
       case Phase.report:
-        return this.#report();
+        return !this.isIdle && this.#report();
       case Phase.cause:
         this.#cause(this.#queue);
         return true;
       case Phase.frame:
-        return this.#sent(this.#queue, this.#sender.resume(this.#queue));
+        return !this.isIdle && this.#resume();
       default:
         return false;
     }
@@ -115,6 +114,7 @@ export class TransmitUnit {
   }
 
   #next(): boolean {
+    if (this.isIdle) return false;
     const count = this.#queues.length;
     let index = this.#nextQueue;
     for (let turn = 0; turn < count; turn++) {
@@ -140,7 +140,8 @@ export class TransmitUnit {
       }
       if (found === frame) {
         this.#nextQueue = index + 1 === this.#queues.length ? 0 : index + 1;
-        return this.#sent(queue, this.#sender.send(queue));
+        const sending = this.#sender.send(queue);
+        return sending === done || this.#notSent(queue, sending);
       }
       if (found === FOUND_LATER) {
         this.#nextQueue = index;
@@ -153,11 +154,13 @@ export class TransmitUnit {
     return this.#report();
   }
 
-  #sent(queue: TransmitQueue, sending: Sending): boolean {
-    if (sending === done) {
-      this.#phase = Phase.idle;
-      return true;
-    }
+  #resume(): boolean {
+    this.#phase = Phase.idle;
+    const sending = this.#sender.resume(this.#queue);
+    return sending === done || this.#notSent(this.#queue, sending);
+  }
+
+  #notSent(queue: TransmitQueue, sending: Sending): boolean {
     if (sending === SENDING_LATER) {
       this.#queue = queue;
       this.#phase = Phase.frame;
@@ -182,13 +185,15 @@ export class TransmitUnit {
   #report(): boolean {
     const queue = this.#queue;
     const status = queue.report();
-    if (status === later) return this.#wait();
-    if (status !== ok) {
-      this.#descriptorFault(queue);
-      return true;
-    }
+    if (status !== ok) return this.#notReported(queue, status);
     queue.causePending = true;
     if (!queue.owesReport) this.#phase = Phase.cause;
+    return true;
+  }
+
+  #notReported(queue: TransmitQueue, status: DmaStatus): boolean {
+    if (status === later) return this.#wait();
+    this.#descriptorFault(queue);
     return true;
   }
 

@@ -24,8 +24,11 @@ export interface Machine {
   readonly isPaused: boolean;
   /** CPU and platform state without RAM and without the VF, versioned. Only while paused. */
   saveState(): Uint8Array;
-  /** Loads what saveState gave; RAM and the VF are loaded by others. Throws OperationError `machine-state-invalid`. */
-  restoreState(state: Uint8Array): void;
+  /**
+   * Loads what saveState gave; RAM is loaded before, the VF afterwards, by others. Fails with OperationError
+   * `machine-state-invalid`; a promise where the machine is in another process.
+   */
+  restoreState(state: Uint8Array): void | Promise<void>;
   /** Ends the machine and frees what it holds; it cannot be used afterwards. */
   close(): Promise<void>;
 }

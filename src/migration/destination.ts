@@ -163,7 +163,7 @@ class Reception {
         this.#vfParts.add(message);
         return;
       case "end-of-state":
-        this.#load(message);
+        this.#inTurn(this.#load(message));
         return;
       case "go":
         this.#inTurn(this.#run());
@@ -266,18 +266,21 @@ class Reception {
     }
   }
 
-  #load(sizes: { machineStateBytes: number; vfStateBytes: number }): void {
+  async #load(sizes: { machineStateBytes: number; vfStateBytes: number }): Promise<void> {
     const { clock } = this.#options;
     const { machine, vf } = this.#preparedVm();
     this.#phase("hand-over");
     const startMs = clock.nowMs();
-    machine.restoreState(this.#machineParts.whole(sizes.machineStateBytes));
+    const machineState = this.#machineParts.whole(sizes.machineStateBytes);
+    const vfState = this.#vfParts.whole(sizes.vfStateBytes);
+    await machine.restoreState(machineState);
+    if (this.#settled) return;
     const machineMs = clock.nowMs();
-    const state = decodeVfState(this.#vfParts.whole(sizes.vfStateBytes));
+    const state = decodeVfState(vfState);
     vf.restore(state);
     this.#deviceState = state;
     const doneMs = clock.nowMs();
-    void this.#conversation.send({
+    await this.#conversation.send({
       kind: "ready",
       partsMs: { loadMachine: machineMs - startMs, loadDevice: doneMs - machineMs },
     });

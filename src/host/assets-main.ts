@@ -1,4 +1,4 @@
-// Prints what the guests and QEMU are made of as JSON, after fetching what is not cached: `npm run assets [-- --machine qemu]`.
+// Prints what the guests and QEMU are made of as JSON, after fetching what is not cached: `npm run assets [-- --machine qemu [--iperf3]]`.
 import { parseArgs } from "node:util";
 import { OperationError } from "../base/errors.ts";
 import { prepareQemu, prepareQemuGuest } from "./assets-qemu.ts";
@@ -11,15 +11,16 @@ const { values } = parseArgs({
     initrd: { type: "string" },
     bios: { type: "string" },
     qemu: { type: "string" },
+    iperf3: { type: "boolean", default: false },
   },
 });
 const onProgress = (message: string): void => void process.stderr.write(`${message}\n`);
-const { machine, qemu, bios, ...guest } = values;
+const { machine, qemu, bios, iperf3, ...guest } = values;
 
 try {
   if (machine === "qemu") {
     const program = await prepareQemu({ onProgress, ...(qemu === undefined ? {} : { qemu }) });
-    const linux = await prepareQemuGuest({ onProgress, overrides: { ...guest } });
+    const linux = await prepareQemuGuest({ onProgress, overrides: { ...guest }, withIperf3: iperf3 });
     process.stdout.write(`${JSON.stringify({ qemu: program, linux }, undefined, 2)}\n`);
   } else {
     const linux = await prepareAssets({ onProgress, overrides: { ...guest, ...(bios === undefined ? {} : { bios }) } });

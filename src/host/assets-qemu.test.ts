@@ -167,7 +167,7 @@ test("a 64-bit guest given by hand needs no apt, its kernel needs its initrd, an
 async function realAssets(t: TestContext): Promise<{ qemu: QemuAsset; guest: QemuGuestAssets } | undefined> {
   const onProgress = (message: string): void => console.log(message);
   try {
-    return { qemu: await prepareQemu({ onProgress }), guest: await prepareQemuGuest({ onProgress }) };
+    return { qemu: await prepareQemu({ onProgress }), guest: await prepareQemuGuest({ onProgress, withIperf3: true }) };
   } catch (error) {
     if (!(error instanceof OperationError)) throw error;
     return notRun(t, error.message);
@@ -211,7 +211,12 @@ test("the real QEMU boots the real guest, which loads virtio's IOMMU and then a 
     "-device",
     "virtio-net-pci,netdev=n,failover=on",
   ];
-  const answer = await bootAndAsk(qemu, [...machine, ...cards, ...boot, "-append", commandLine], "cat /proc/modules");
-  const loaded = answer.split("\n").flatMap((module) => /^\w+(?= \d)/.exec(module)?.[0] ?? []);
+  const answer = await bootAndAsk(
+    qemu,
+    [...machine, ...cards, ...boot, "-append", commandLine],
+    "cat /proc/modules; iperf3 --version",
+  );
+  const loaded = answer.split("\n").flatMap((module) => /^\w+(?= \d+ \d+ )/.exec(module)?.[0] ?? []);
   assert.deepEqual(loaded.toReversed(), ["virtio_iommu", "failover", "net_failover", "virtio_net"], answer);
+  assert.match(answer, /^iperf 3\./m);
 });

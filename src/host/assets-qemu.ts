@@ -1,7 +1,7 @@
 // What a QEMU machine needs: a QEMU that takes a device from another process, and the 64-bit guest that it boots.
 import { OperationError } from "../base/errors.ts";
 import { AssetCache, fileGivenByHand, type AssetFile, type PrepareOptions } from "./assets/asset-cache.ts";
-import { busyboxWish, kernelReleaseOf, kernelWish } from "./assets/guest-packages.ts";
+import { busyboxWish, iperf3Wish, kernelReleaseOf, kernelWish } from "./assets/guest-packages.ts";
 import { hostArchitecture } from "./assets/host-architecture.ts";
 import { qemuGuestModules } from "./assets/initrd.ts";
 import { namingWhatIsMissing } from "./assets/packages-missing.ts";
@@ -80,7 +80,11 @@ async function usable(command: readonly string[], origin: string): Promise<QemuA
  * pass files by hand) or `cache-unusable`.
  */
 export async function prepareQemuGuest(
-  options: PrepareOptions & { readonly overrides?: { readonly kernel?: string; readonly initrd?: string } } = {},
+  options: PrepareOptions & {
+    readonly overrides?: { readonly kernel?: string; readonly initrd?: string };
+    /** Puts iperf3 into the initrd that is built here. */
+    readonly withIperf3?: boolean;
+  } = {},
 ): Promise<QemuGuestAssets> {
   const overrides = options.overrides ?? {};
   if (overrides.kernel !== undefined && overrides.initrd === undefined) {
@@ -103,8 +107,10 @@ export async function prepareQemuGuest(
     fallbackSuites: [["trixie"]],
   });
   const guestBusybox = busyboxWish("amd64");
+  const iperf3 = iperf3Wish("amd64");
   const wishes: PackageWish[] = [];
   if (given.initrd === undefined) wishes.push(guestBusybox);
+  if (given.initrd === undefined && options.withIperf3 === true) wishes.push(iperf3);
   if (given.kernel === undefined) wishes.push(guestKernel);
   const cache = new AssetCache(options);
   const packages = await namingWhatIsMissing(
@@ -115,8 +121,13 @@ export async function prepareQemuGuest(
     cache.obtain(wishes),
   );
   const kernelPackage = packages.get(guestKernel);
-  const busybox = packages.get(guestBusybox);
+  const parts = {
+    kernel: kernelPackage,
+    busybox: packages.get(guestBusybox),
+    modules: qemuGuestModules,
+    programs: [packages.get(iperf3)].filter((one) => one !== undefined),
+  };
   const kernel = given.kernel ?? cache.file(kernelPackage, /^boot\/vmlinuz-/);
-  const initrd = given.initrd ?? (await cache.initrd({ kernel: kernelPackage, busybox, modules: qemuGuestModules }));
+  const initrd = given.initrd ?? (await cache.initrd(parts));
   return { kernel, initrd, kernelRelease: given.kernel === undefined ? kernelReleaseOf(kernel.path) : undefined };
 }

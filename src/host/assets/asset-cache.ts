@@ -1,5 +1,5 @@
 // The asset folder of the cache, and the files that come out of it or are given by hand.
-import { readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { OperationError } from "../../base/errors.ts";
 import { asCacheError, defaultCacheDirectory, readFileIfPresent, sha256, writeFileAtomically } from "./cache.ts";
@@ -71,19 +71,23 @@ export class AssetCache {
     readonly kernel: StoredPackage | undefined;
     readonly busybox: StoredPackage | undefined;
     readonly modules: readonly string[];
+    /** Packages of one program each, with its libraries. */
+    readonly programs?: readonly StoredPackage[];
   }): Promise<AssetFile> {
-    const { kernel, busybox } = parts;
+    const { kernel, busybox, programs = [] } = parts;
     if (kernel === undefined || busybox === undefined) throw packagesMissing("the initrd needs kernel and busybox");
     const busyboxFile = this.file(busybox, /(?:^|\/)bin\/busybox$/);
     const contents = buildInitrd({
       busybox: (await readFileIfPresent(busyboxFile.path)) ?? new Uint8Array(0),
       modules: await findModules(path.join(this.#store.directory, kernel.directory), parts.modules),
+      programs: await Promise.all(programs.flatMap((one) => this.files(one, /./)).map((file) => readAsset(file))),
     });
     const hash = sha256(contents);
     const file = path.join(this.#directory, `initrd-${hash.slice(0, 16)}.cpio`);
     const present = await readFileIfPresent(file);
     if (present === undefined || sha256(present) !== hash) await this.#writing(writeFileAtomically(file, contents));
-    return { path: file, sizeBytes: contents.length, sha256: hash, origin: `${busyboxFile.origin} and ${kernel.name}` };
+    const origin = [busyboxFile.origin, kernel.name, ...programs.map((one) => one.name)].join(" and ");
+    return { path: file, sizeBytes: contents.length, sha256: hash, origin };
   }
 
   async #writing<Result>(work: Promise<Result>): Promise<Result> {
@@ -93,6 +97,10 @@ export class AssetCache {
       throw asCacheError(error, this.#directory);
     }
   }
+}
+
+async function readAsset(file: AssetFile): Promise<{ readonly path: string; readonly contents: Uint8Array }> {
+  return { path: file.path, contents: await readFile(file.path) };
 }
 
 /** The file as an asset; undefined when none was given. Fails with OperationError `asset-missing`. */

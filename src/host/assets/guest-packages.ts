@@ -3,6 +3,7 @@ import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { pick } from "./asset-cache.ts";
 import { findModules } from "./kernel-modules.ts";
+import { programWithLibraries } from "./linked-program.ts";
 import type { PackageWish } from "./packages.ts";
 
 /** Debian's stock kernel with the modules named; `package` is the metapackage of the newest one. */
@@ -33,6 +34,17 @@ export function busyboxWish(architecture: string): PackageWish {
     architecture,
     keeps: "busybox",
     select: async (root) => pick(root, /(?:^|\/)bin\/busybox$/),
+  };
+}
+
+/** iperf3 and its libraries, to measure what the guest's network carries. */
+export function iperf3Wish(architecture: string): PackageWish {
+  return {
+    name: "iperf3",
+    architecture,
+    withDependencies: true,
+    keeps: "the program and its libraries",
+    select: async (root) => programWithLibraries(root, /(?:^|\/)bin\/iperf3$/),
   };
 }
 

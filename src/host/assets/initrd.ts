@@ -1,6 +1,7 @@
 // The guests' initial root file system: busybox, the VF's driver and an init that ends in a shell on the serial line.
 import { CpioWriter } from "./cpio.ts";
 import type { KernelModule } from "./kernel-modules.ts";
+import { libraryPattern, loaderPattern } from "./linked-program.ts";
 
 /** Loaded at boot where the kernel's command line does not say `underway.modules=NAME,NAME…`. */
 const BOOT_MODULE = "ixgbevf";
@@ -47,10 +48,11 @@ while true; do setsid cttyhack sh -c 'stty -echo; exec sh'; done
 `;
 }
 
-/** The archive's bytes: the same inputs give the same bytes. */
+/** The archive's bytes: the same inputs give the same bytes. `programs` are those beside busybox, and their libraries. */
 export function buildInitrd(inputs: {
   readonly busybox: Uint8Array;
   readonly modules: readonly KernelModule[];
+  readonly programs: readonly { readonly path: string; readonly contents: Uint8Array }[];
 }): Uint8Array {
   const archive = new CpioWriter();
   for (const name of ["bin", "dev", "etc", "lib", "lib/modules", "root"]) archive.directory(name);
@@ -61,6 +63,15 @@ export function buildInitrd(inputs: {
   archive.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
   archive.file("etc/hosts", "127.0.0.1 localhost underway\n");
   for (const module of inputs.modules) archive.file(`lib/modules/${module.name}.ko`, module.contents);
+  if (inputs.programs.length > 0) archive.directory("lib64");
+  for (const { path, contents } of inputs.programs) archive.file(placeOf(path), contents, 0o755);
   archive.file("init", initScript(inputs.modules), 0o755);
   return archive.finish();
+}
+
+/** Programs of amd64 name their loader in /lib64; it looks for libraries in /lib, among others. */
+function placeOf(file: string): string {
+  const name = file.slice(file.lastIndexOf("/") + 1);
+  if (loaderPattern.test(file)) return `lib64/${name}`;
+  return libraryPattern.test(file) ? `lib/${name}` : `bin/${name}`;
 }

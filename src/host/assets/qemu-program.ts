@@ -1,20 +1,14 @@
 // QEMU as a program: what to keep of Debian's packages, how to run it from where it was unpacked, and whether it will do.
-import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
-import type { AssetFile } from "./asset-cache.ts";
+import { pick, type AssetFile } from "./asset-cache.ts";
 import { firstErrorLine, runCommand } from "./command.ts";
-import { neededLibraries } from "./elf.ts";
+import { libraryPattern, loaderPattern, programWithLibraries } from "./linked-program.ts";
 import { packagesMissing } from "./packages-missing.ts";
 import { isVersionAtLeast } from "./versions.ts";
 
 type Inspection = { readonly version: string } | { readonly version: undefined; readonly why: string };
 
 const programPattern = /(?:^|\/)bin\/qemu-system-x86_64$/;
-const libraryPattern = /\.so(?:\.[^/]+)?$/;
-const loaderPattern = /\/ld-linux[^/]*\.so\.\d+$/;
-
-/** Not linked with anything, yet needed: the C library loads it when a thread ends before its function returns. */
-const unwinderPattern = /\/libgcc_s\.so\.1$/;
 
 /**
  * What a PC started with -kernel reads: SeaBIOS, the loaders of Linux and of multiboot images, the BIOS of the screen,
@@ -28,23 +22,7 @@ const firmwarePattern =
  * few enough that the store checks the hash of each before every use in less time than QEMU takes to start.
  */
 export async function selectQemu(root: string): Promise<string[]> {
-  const files = (await readdir(root, { recursive: true })).toSorted();
-  const libraries = new Map<string, string>();
-  for (const file of files.filter((one) => libraryPattern.test(one))) {
-    if (!libraries.has(path.basename(file))) libraries.set(path.basename(file), file);
-  }
-  const program = files.find((file) => programPattern.test(file));
-  if (program === undefined) throw packagesMissing("the package qemu-system-x86 holds no qemu-system-x86_64");
-  const kept = new Set([program, ...files.filter((file) => loaderPattern.test(file) || unwinderPattern.test(file))]);
-  // A set that grows is walked to its new end.
-  for (const file of kept) {
-    for (const name of neededLibraries(await readFile(path.join(root, file)))) {
-      const library = libraries.get(name);
-      if (library === undefined) throw packagesMissing(`${name}, which ${path.basename(file)} needs, is in no package`);
-      kept.add(library);
-    }
-  }
-  return [...kept, ...files.filter((file) => firmwarePattern.test(`/${file}`))];
+  return [...(await programWithLibraries(root, programPattern)), ...(await pick(root, firmwarePattern))];
 }
 
 /**

@@ -13,10 +13,8 @@ import { MessageAssembler } from "./framing.ts";
 import { SendQueue } from "./send-queue.ts";
 import { clearSocketPath, removeSocketFile, socketFileAt } from "./socket-file.ts";
 
-/** Bytes that one recvmsg(2) may bring. Longer messages come in several. */
+/** Bytes taken from a connection before everyone else in the process has their turn. */
 const RECEIVE_BYTES = 0x1_0000;
-/** recvmsg(2) calls before everyone else in the process has their turn. */
-const RECEIVES_PER_TURN = 16;
 /** How long a process that is out of descriptors takes no new clients. */
 const OUT_OF_DESCRIPTORS_MS = 100;
 
@@ -174,30 +172,22 @@ class DescriptorChannel implements MessageChannel {
     else if (this.#queue.waitingBytes === 0) this.#watch.forRoom(false);
   }
 
-  /** Takes what is there, up to a turn's share. Gives whether anything was. */
+  /** Takes what one recvmsg(2) gives. False when there is nothing, or nothing any more. */
   #receiveSome(): boolean {
-    let hasReceived = false;
-    for (let i = 0; i < RECEIVES_PER_TURN && !this.#isClosed; i++) {
-      const { result, descriptors, isCutShort } = this.#receive();
-      if (result === -errno.EAGAIN) break;
-      if (result <= 0) {
-        this.#endFor(result);
-        break;
-      }
-      hasReceived = true;
-      if (isCutShort) {
-        this.closeDescriptors(descriptors);
-        this.#end(
-          `it sent more descriptors with a message than the ${DESCRIPTORS_MAX} allowed, or than there is room for`,
-        );
-        break;
-      }
+    const { result, descriptors, isCutShort } = this.#receive();
+    if (result === -errno.EAGAIN) return false;
+    if (result <= 0) {
+      this.#endFor(result);
+    } else if (isCutShort) {
+      this.closeDescriptors(descriptors);
+      this.#end(
+        `it sent more descriptors with a message than the ${DESCRIPTORS_MAX} allowed, or than there is room for`,
+      );
+    } else {
       const problem = this.#assembler.push(this.#buffer.subarray(0, result), descriptors);
       if (problem !== undefined) this.#end(problem);
-      // Most likely there is nothing else.
-      if (result < RECEIVE_BYTES && descriptors.length === 0) break;
     }
-    return hasReceived;
+    return !this.#isClosed;
   }
 
   /** Ends the connection for a call's result: 0 or a reset is a client that went away. */

@@ -39,7 +39,7 @@ export async function listenOnStream(options: ListenOptions): Promise<ChannelLis
  * else can enter, gets its mode, and only then its place. Gives the file.
  */
 async function bindPrivately(server: Server, socketPath: string): Promise<SocketFile | undefined> {
-  const directory = mkdtempSync(path.join(path.dirname(socketPath), "."));
+  const directory = mkdtempSync(path.join(path.dirname(socketPath), ".vf-"));
   try {
     const first = path.join(directory, "s");
     checkSocketPath(first);

@@ -8,6 +8,7 @@ import {
   BUFFERS_AT,
   DatapathGuest,
   plainFrame,
+  transmitRingAt,
   TX_EOP,
   TX_RS,
   txContext,
@@ -16,7 +17,7 @@ import {
   type GuestOptions,
 } from "./datapath.fixture.ts";
 import { LaterPort } from "./later-port.fixture.ts";
-import { TXDCTL_ENABLE, TXDCTL_WTHRESH_SHIFT, VFRXDCTL, VFTDH, VFTXDCTL } from "./registers.ts";
+import { TXDCTL_ENABLE, TXDCTL_WTHRESH_SHIFT, VFRXDCTL, VFTDBAL, VFTDH, VFTXDCTL } from "./registers.ts";
 
 /** Transmit data lies above everything that `postMany` uses. */
 const DATA_AT = 0x9_0000;
@@ -245,32 +246,53 @@ test("a frame that is half read when its queue is disabled is not sent, and noth
   assert.deepEqual([guest.transmitDescriptor(0), guest.transmitDescriptor(1)], [txDone, txDone]);
 });
 
-test("stopping leaves a half read frame to be sent after the start, and reports all that was sent before it", () => {
+test("a ring that is moved while a frame of it is half read is read from its beginning", () => {
   const { guest, port } = laterGuest();
-  guest.openTransmit(0, { control: 8 << TXDCTL_WTHRESH_SHIFT });
-  guest.send([txData(DATA_AT, 60)]);
+  guest.openTransmit();
+  guest.memory.words().set([...txData(DATA_AT, 61), ...txData(DATA_AT, 62)], transmitRingAt(1) / 4);
+  guest.send([txData(DATA_AT, 80, 0), txData(DATA_AT, 80)]);
   for (let i = 0; i < 2; i++) {
     guest.run(guest.transmit);
     port.answer();
   }
-  guest.transmit.step();
-  assert.equal(guest.sent.length, 1);
-  guest.send([txData(DATA_AT, 80, 0), txData(DATA_AT, 80)]);
   guest.run(guest.transmit);
-  port.answer();
-  guest.run(guest.transmit);
-  guest.transmit.stop();
-  guest.run(guest.transmit);
-  assert.ok(guest.transmit.isAtFrameBoundary);
-  assert.deepEqual(guest.transmitDescriptor(0), txDone);
-  assert.equal(guest.transmit.save().queues[0]?.reported, guest.register(VFTDH(0)));
-  assert.equal(guest.transmitHead, 1);
-  guest.transmit.start();
+  guest.setRegister(VFTDBAL(0), transmitRingAt(1));
+  guest.transmit.queueChanged(0);
   settle({ guest, port });
   assert.deepEqual(
     guest.sent.map((frame) => frame.length),
-    [60, 160],
+    [61, 62],
   );
+});
+
+test("stopping leaves a half read frame to be sent after the start, and reports all that was sent before it", () => {
+  for (const threshold of [0, 8]) {
+    const { guest, port } = laterGuest();
+    guest.openTransmit(0, { control: threshold << TXDCTL_WTHRESH_SHIFT });
+    guest.send([txData(DATA_AT, 60)]);
+    while (guest.sent.length === 0) if (!guest.transmit.step()) port.answer();
+    guest.send([txData(DATA_AT, 80, TX_RS), txData(DATA_AT, 80)]);
+    guest.run(guest.transmit);
+    for (let i = 0; i < 2; i++) {
+      port.answer();
+      guest.run(guest.transmit);
+    }
+    guest.transmit.stop();
+    guest.run(guest.transmit);
+    assert.ok(guest.transmit.isAtFrameBoundary);
+    assert.deepEqual(guest.transmitDescriptor(0), txDone);
+    assert.equal(guest.transmit.save().queues[0]?.reported, guest.register(VFTDH(0)));
+    assert.equal(guest.transmitHead, 1);
+    const written: number[] = [];
+    guest.dma.addObserver({ after: (address) => written.push((address - guest.transmit.ring(0).base) / 16) });
+    guest.transmit.start();
+    settle({ guest, port });
+    assert.deepEqual(
+      guest.sent.map((frame) => frame.length),
+      [60, 160],
+    );
+    assert.deepEqual(written, [1, 2], "each completion is written once");
+  }
 });
 
 test("a restored queue finds the completions it owes by reads that are answered later, in their order and once", () => {

@@ -1,5 +1,5 @@
 // The tracker of a machine without a vIOMMU: what the driver posts is mapped, what it takes back is released.
-import { IdentityDomain } from "../iommu/domain.ts";
+import { IdentityDomain, type DmaDomain } from "../iommu/domain.ts";
 import type { DmaPort } from "../iommu/dma-port.ts";
 import { MappedPages } from "../iommu/mapped-pages.ts";
 import type { MappedPageTracker } from "../iommu/tracker.ts";
@@ -13,6 +13,8 @@ export interface DescriptorShadowOptions {
   readonly pages: PageGeometry;
   readonly queuePairs: number;
   readonly bufferUnitBytes?: number;
+  /** What the device's addresses mean; guest physical ones unless said otherwise. */
+  readonly domain?: DmaDomain;
 }
 
 /**
@@ -33,10 +35,10 @@ export class DescriptorShadowTracker implements MappedPageTracker, BufferListene
   #isStale = false;
 
   constructor(options: DescriptorShadowOptions) {
-    const { pages, ...rest } = options;
+    const { pages, domain = new IdentityDomain(), ...rest } = options;
     this.#geometry = pages;
     this.#pages = new MappedPages(pages.count);
-    this.#rings = new RingShadow({ ...rest, domain: new IdentityDomain(), listener: this });
+    this.#rings = new RingShadow({ ...rest, domain, listener: this });
     this.#current = { rings: this.#rings, pages: this.#pages };
   }
 

@@ -179,6 +179,15 @@ test("without a client a read is a fault at once, and what the last one was aske
   assert.equal(dma.readBytes(0, target, 0, 64), ok);
 });
 
+test("a client that takes less than a descriptor in a message is asked for nothing", () => {
+  for (const transferBytesMax of [0, 1, 15]) {
+    const { client, faults, dma } = bench(transferBytesMax);
+    assert.equal(dma.readBytes(0, new Uint8Array(32), 0, 32), unmapped);
+    assert.equal(dma.writeBytes(0, new Uint8Array(32), 0, 32, 0), ok);
+    assert.deepEqual([client.sent, faults.total, dma.heldReads], [{ read: 0, write: 0 }, 1, 0]);
+  }
+});
+
 // The whole VF.
 
 interface Pair {

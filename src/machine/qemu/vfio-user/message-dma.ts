@@ -9,14 +9,17 @@ import type { DmaRequester } from "./dma-requester.ts";
 const READS_MAX = 16;
 /** A transmit descriptor has 64 KiB at most. */
 const READ_BYTES_MAX = 0x10_0000;
-/** A descriptor is never torn. */
-const TRANSFER_BYTES_MIN = 16;
+/** Pieces are whole multiples of it, so that no descriptor of a ring is torn. */
+const DESCRIPTOR_BYTES = 16;
 
 export interface MessageDmaOptions {
   readonly requester: DmaRequester;
   /** Takes the reads that the client refused. */
   readonly faults: FaultLog;
-  /** What one message may carry now (max_data_xfer_size of this client); longer accesses are split. */
+  /**
+   * What one message may carry now (max_data_xfer_size of this client), 0 while there is no client; longer accesses are
+   * split. A client that takes less than a descriptor in one message is as none.
+   */
   readonly transferBytesMax: () => number;
 }
 
@@ -136,6 +139,7 @@ export class MessageDma implements DmaPort {
     }
     const read = new Read(iova, length, this.#life);
     const pieceBytesMax = this.#pieceBytesMax();
+    read.isRefused = pieceBytesMax === 0;
     for (let at = 0; at < length && !read.isRefused; at += pieceBytesMax) {
       this.#askPiece(read, at, Math.min(pieceBytesMax, length - at));
     }
@@ -159,8 +163,7 @@ export class MessageDma implements DmaPort {
 
   #pieceBytesMax(): number {
     const bytesMax = this.#transferBytesMax();
-    assert(bytesMax >= TRANSFER_BYTES_MIN, `${bytesMax} bytes in a message`);
-    return bytesMax - (bytesMax % TRANSFER_BYTES_MIN);
+    return bytesMax - (bytesMax % DESCRIPTOR_BYTES);
   }
 
   #answered(read: Read): void {
@@ -198,7 +201,7 @@ export class MessageDma implements DmaPort {
   #write(iova: number, bytes: Uint8Array): DmaStatus {
     if (!isAddress(iova) || !isAddress(iova + bytes.length)) return this.#fault(iova, bytes.length, DmaAccess.write);
     const pieceBytesMax = this.#pieceBytesMax();
-    for (let at = 0; at < bytes.length; at += pieceBytesMax) {
+    for (let at = 0; pieceBytesMax > 0 && at < bytes.length; at += pieceBytesMax) {
       this.#requester.write(iova + at, bytes.subarray(at, at + pieceBytesMax));
     }
     return DmaStatus.ok;

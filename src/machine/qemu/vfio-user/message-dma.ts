@@ -201,7 +201,8 @@ export class MessageDma implements DmaPort {
   #write(iova: number, bytes: Uint8Array): DmaStatus {
     if (!isAddress(iova) || !isAddress(iova + bytes.length)) return this.#fault(iova, bytes.length, DmaAccess.write);
     const pieceBytesMax = this.#pieceBytesMax();
-    for (let at = 0; pieceBytesMax > 0 && at < bytes.length; at += pieceBytesMax) {
+    if (pieceBytesMax === 0) return DmaStatus.ok;
+    for (let at = 0; at < bytes.length; at += pieceBytesMax) {
       this.#requester.write(iova + at, bytes.subarray(at, at + pieceBytesMax));
     }
     return DmaStatus.ok;

@@ -4,8 +4,8 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { test } from "node:test";
 import { socketDirectory, until } from "./vfio-user/channel.fixture.ts";
+import { errno, errnoName } from "./vfio-user/descriptor-sockets.ts";
 import { nativeOrNotRun, openDescriptors } from "./native.fixture.ts";
-import { errno, errnoName } from "./native.ts";
 
 test("a socket's file has mode 0600 as soon as it is there, whatever the umask", (t) => {
   const native = nativeOrNotRun(t);

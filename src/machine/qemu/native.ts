@@ -1,10 +1,10 @@
 // The C library, by foreign function calls: what Node cannot do with descriptors, shared memory and sockets that carry them.
 import { fchmodSync, readlinkSync } from "node:fs";
 import { createRequire } from "node:module";
-import { getSystemErrorName } from "node:util";
 import { assert } from "../../base/assert.ts";
 import { OperationError } from "../../base/errors.ts";
 import { SocketMessage } from "./socket-message.ts";
+import { errnoName, type DescriptorSockets, type Received, type Watch } from "./vfio-user/descriptor-sockets.ts";
 
 /** Bytes of a socket's path, its closing 0 not counted: sun_path of unix(7) has 108. */
 export const SOCKET_PATH_BYTES_MAX = 107;
@@ -39,47 +39,12 @@ const linux = {
   MAP_NORESERVE: 0x4000,
 } as const;
 
-export const errno = { EINTR: 4, EAGAIN: 11, ENFILE: 23, EMFILE: 24, EPIPE: 32, ECONNRESET: 104 } as const;
-
 /** An address in this process. */
 export type NativeAddress = bigint & { readonly __brand: "NativeAddress" };
 
-/** Looks at one descriptor whenever the event loop does; `close` it before the descriptor. */
-export interface Watch {
-  /** From now on also (or no longer) for room to write. */
-  forRoom(isWanted: boolean): void;
-  close(): void;
-}
-
-/** What one recvmsg(2) gave, besides the bytes: good until the next one. */
-export interface Received {
-  /** Bytes in the buffer, 0 when the peer has closed its end, a negated errno when the call failed. */
-  readonly result: number;
-  readonly descriptors: readonly number[];
-  /** There were more descriptors than room for them, or than this process may have; the kernel closed those. */
-  readonly isCutShort: boolean;
-}
-
-/**
- * Calls that fail in the ordinary course of things return a negated errno; the others throw OperationError
- * `system-call-failed`. Nothing here blocks. Whoever gets a descriptor closes it with `closeDescriptor`.
- */
-export interface Native {
-  /** A listening socket whose file never had another mode than 0600. The path must be free. */
-  listen(path: string): number;
-  /** The next connection, or a negated errno: EAGAIN when nobody waits. */
-  accept(listener: number): number;
+/** Sockets, and what else there is to do with descriptors and memory; everything as `DescriptorSockets` says. */
+export interface Native extends DescriptorSockets {
   connect(path: string): number;
-  /** Sends what fits. Gives the bytes taken, or a negated errno. Descriptors go with the first byte. */
-  send(socket: number, bytes: Uint8Array, descriptors?: readonly number[]): number;
-  /** Makes the receiving end of a socket: each call is one recvmsg(2) into `buffer`. */
-  receiver(socket: number, buffer: Uint8Array, descriptorsMax: number): () => Received;
-  /**
-   * Calls the listener from the event loop when the descriptor has something to read (or room, or has failed). The
-   * listener runs outside of Node's own callbacks: what it does must be little, and promises wait; see setImmediate.
-   */
-  watch(descriptor: number, listener: () => void): Watch;
-  closeDescriptor(descriptor: number): void;
 
   eventfd(): number;
   /** Whether a descriptor that somebody gave us is an eventfd. Makes it non-blocking, so that no count blocks us. */
@@ -343,11 +308,6 @@ const adviceFor: Readonly<Record<string, string>> = {
   EADDRINUSE: "Choose another path, or remove the file.",
   ENOENT: "Make the directory first.",
 };
-
-/** The name that errno(3) has for a number. */
-export function errnoName(code: number): string {
-  return getSystemErrorName(-code);
-}
 
 /** struct sockaddr_un of unix(7). */
 function socketAddress(path: string): Uint8Array {

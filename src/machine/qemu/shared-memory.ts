@@ -3,7 +3,8 @@ import { fstatSync, type BigIntStats } from "node:fs";
 import { assert } from "../../base/assert.ts";
 import { pageGeometry, type PageGeometry } from "../../memory/geometry.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
-import { errnoName, type Native, type NativeAddress } from "./native.ts";
+import type { Native, NativeAddress } from "./native.ts";
+import { errnoName } from "./vfio-user/descriptor-sockets.ts";
 
 const PAGE_BYTES = 4096;
 /** The largest guest: what one typed array can span. */

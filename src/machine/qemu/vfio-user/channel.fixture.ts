@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
-import { errno, type Native } from "../native.ts";
 import type { ChannelListener, ListenOptions, MessageChannel } from "./channel.ts";
+import { errno, type DescriptorSockets } from "./descriptor-sockets.ts";
 import { keep, type TestMessage } from "./messages.fixture.ts";
 
 /** A directory for sockets that is gone with the test. */
@@ -60,24 +60,27 @@ export async function serve(
   return { path: socketPath, served, listener };
 }
 
+/** The native calls, which are on the floor above. */
+type ClientSockets = DescriptorSockets & { connect(path: string): number };
+
 /** A client whose sends are one sendmsg(2) each, and which reads what it is told to. */
 export class TestClient {
-  readonly #native: Native;
+  readonly #sockets: ClientSockets;
   readonly #socket: number;
   readonly #buffer = new Uint8Array(0x1_0000);
-  readonly #receive: ReturnType<Native["receiver"]>;
+  readonly #receive: ReturnType<DescriptorSockets["receiver"]>;
 
-  constructor(native: Native, socketPath: string) {
-    this.#native = native;
-    this.#socket = native.connect(socketPath);
-    this.#receive = native.receiver(this.#socket, this.#buffer, 1);
+  constructor(sockets: ClientSockets, socketPath: string) {
+    this.#sockets = sockets;
+    this.#socket = sockets.connect(socketPath);
+    this.#receive = sockets.receiver(this.#socket, this.#buffer, 1);
   }
 
   /** Sends all of it; the descriptors go with the first byte. Waits while the socket is full. */
   async send(bytes: Uint8Array, descriptors: readonly number[] = []): Promise<void> {
     let [sent, withThem] = [0, descriptors];
     while (sent < bytes.length) {
-      const result = this.#native.send(this.#socket, bytes.subarray(sent), withThem);
+      const result = this.#sockets.send(this.#socket, bytes.subarray(sent), withThem);
       if (result >= 0) [sent, withThem] = [sent + result, []];
       else if (result !== -errno.EAGAIN) return;
       else await new Promise((resolve) => setImmediate(resolve));
@@ -95,6 +98,6 @@ export class TestClient {
   }
 
   close(): void {
-    this.#native.closeDescriptor(this.#socket);
+    this.#sockets.closeDescriptor(this.#socket);
   }
 }

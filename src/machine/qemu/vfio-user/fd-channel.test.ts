@@ -6,9 +6,10 @@ import { test, type TestContext } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import fc from "fast-check";
 import { nativeOrNotRun, openDescriptors } from "../native.fixture.ts";
-import { errno, type Native } from "../native.ts";
+import type { Native } from "../native.ts";
 import { serve, TestClient, until, type Served } from "./channel.fixture.ts";
 import type { ListenOptions } from "./channel.ts";
+import { errno } from "./descriptor-sockets.ts";
 import { listenWithDescriptors } from "./fd-channel.ts";
 import { anyMessage, concatenate, encodeMessage, messageOf } from "./messages.fixture.ts";
 

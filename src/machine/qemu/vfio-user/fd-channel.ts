@@ -1,5 +1,4 @@
 // Connections over recvmsg(2), which brings file descriptors along: the client's memory and its eventfds.
-import { errno, errnoName, type Native, type Watch } from "../native.ts";
 import {
   DESCRIPTORS_MAX,
   MESSAGE_BYTES_MAX,
@@ -9,6 +8,7 @@ import {
   type MessageChannel,
   type ReceivedMessage,
 } from "./channel.ts";
+import { errno, errnoName, type DescriptorSockets, type Watch } from "./descriptor-sockets.ts";
 import { MessageAssembler } from "./framing.ts";
 import { SendQueue } from "./send-queue.ts";
 import { clearSocketPath, removeSocketFile, socketFileAt } from "./socket-file.ts";
@@ -19,15 +19,18 @@ const RECEIVE_BYTES = 0x1_0000;
 const OUT_OF_DESCRIPTORS_MS = 100;
 
 /**
- * `socket-path-too-long`, and what `Native.listen` throws.
+ * `socket-path-too-long`, and what `DescriptorSockets.listen` throws.
  */
-export async function listenWithDescriptors(native: Native, options: ListenOptions): Promise<ChannelListener> {
+export async function listenWithDescriptors(
+  sockets: DescriptorSockets,
+  options: ListenOptions,
+): Promise<ChannelListener> {
   const { path } = options;
   await clearSocketPath(path);
-  const socket = native.listen(path);
+  const socket = sockets.listen(path);
   const file = socketFileAt(path);
-  const acceptor = new Acceptor(native, socket, (connection) => {
-    options.onConnection(new DescriptorChannel(native, connection, options));
+  const acceptor = new Acceptor(sockets, socket, (connection) => {
+    options.onConnection(new DescriptorChannel(sockets, connection, options));
   });
   return {
     close() {
@@ -40,15 +43,15 @@ export async function listenWithDescriptors(native: Native, options: ListenOptio
 
 /** Takes connections from a listening socket, and closes it. */
 class Acceptor {
-  readonly #native: Native;
+  readonly #sockets: DescriptorSockets;
   readonly #socket: number;
   readonly #onConnection: (connection: number) => void;
   #watch: Watch | undefined;
   #retry: NodeJS.Timeout | undefined;
   #isClosed = false;
 
-  constructor(native: Native, socket: number, onConnection: (connection: number) => void) {
-    this.#native = native;
+  constructor(sockets: DescriptorSockets, socket: number, onConnection: (connection: number) => void) {
+    this.#sockets = sockets;
     this.#socket = socket;
     this.#onConnection = onConnection;
     this.#wait();
@@ -59,16 +62,16 @@ class Acceptor {
     this.#isClosed = true;
     clearTimeout(this.#retry);
     this.#watch?.close();
-    this.#native.closeDescriptor(this.#socket);
+    this.#sockets.closeDescriptor(this.#socket);
   }
 
   #wait(): void {
-    this.#watch = this.#native.watch(this.#socket, () => setImmediate(() => this.#acceptAll()));
+    this.#watch = this.#sockets.watch(this.#socket, () => setImmediate(() => this.#acceptAll()));
   }
 
   #acceptAll(): void {
     while (!this.#isClosed) {
-      const connection = this.#native.accept(this.#socket);
+      const connection = this.#sockets.accept(this.#socket);
       if (connection >= 0) this.#onConnection(connection);
       else if (connection === -errno.EAGAIN) return;
       else if (connection === -errno.EMFILE || connection === -errno.ENFILE) return this.#pause();
@@ -95,10 +98,10 @@ class DescriptorChannel implements MessageChannel {
   onMessage: (message: ReceivedMessage) => void = (message) => this.closeDescriptors(message.descriptors);
   onClosed: (problem: string | undefined) => void = () => undefined;
 
-  readonly #native: Native;
+  readonly #sockets: DescriptorSockets;
   readonly #socket: number;
   readonly #buffer = new Uint8Array(RECEIVE_BYTES);
-  readonly #receive: ReturnType<Native["receiver"]>;
+  readonly #receive: ReturnType<DescriptorSockets["receiver"]>;
   readonly #assembler: MessageAssembler;
   readonly #queue = new SendQueue();
   readonly #queuedBytesMax: number;
@@ -106,18 +109,18 @@ class DescriptorChannel implements MessageChannel {
   #isTurnDue = false;
   #isClosed = false;
 
-  constructor(native: Native, socket: number, options: ListenOptions) {
-    this.#native = native;
+  constructor(sockets: DescriptorSockets, socket: number, options: ListenOptions) {
+    this.#sockets = sockets;
     this.#socket = socket;
     this.#queuedBytesMax = options.queuedBytesMax ?? QUEUED_BYTES_MAX;
-    this.#receive = native.receiver(socket, this.#buffer, DESCRIPTORS_MAX);
+    this.#receive = sockets.receiver(socket, this.#buffer, DESCRIPTORS_MAX);
     this.#assembler = new MessageAssembler({
       messageBytesMax: options.messageBytesMax ?? MESSAGE_BYTES_MAX,
       descriptorsMax: DESCRIPTORS_MAX,
       onMessage: (message) => this.onMessage(message),
       onDropped: (descriptors) => this.closeDescriptors(descriptors),
     });
-    this.#watch = native.watch(socket, () => this.#takeTurn());
+    this.#watch = sockets.watch(socket, () => this.#takeTurn());
   }
 
   send(message: Uint8Array): void {
@@ -126,7 +129,7 @@ class DescriptorChannel implements MessageChannel {
       this.#enqueue(message);
       return;
     }
-    const taken = this.#native.send(this.#socket, message);
+    const taken = this.#sockets.send(this.#socket, message);
     if (taken === message.length) return;
     if (taken >= 0) this.#enqueue(message.subarray(taken));
     else if (taken === -errno.EAGAIN) this.#enqueue(message);
@@ -134,7 +137,7 @@ class DescriptorChannel implements MessageChannel {
   }
 
   closeDescriptors(descriptors: readonly number[]): void {
-    for (const descriptor of descriptors) this.#native.closeDescriptor(descriptor);
+    for (const descriptor of descriptors) this.#sockets.closeDescriptor(descriptor);
   }
 
   close(): void {
@@ -167,7 +170,7 @@ class DescriptorChannel implements MessageChannel {
 
   #flush(): void {
     if (this.#queue.waitingBytes === 0) return;
-    const result = this.#queue.flush((bytes) => this.#native.send(this.#socket, bytes));
+    const result = this.#queue.flush((bytes) => this.#sockets.send(this.#socket, bytes));
     if (result < 0 && result !== -errno.EAGAIN) this.#endFor(result);
     else if (this.#queue.waitingBytes === 0) this.#watch.forRoom(false);
   }
@@ -202,7 +205,7 @@ class DescriptorChannel implements MessageChannel {
     this.#assembler.stop();
     this.#queue.clear();
     this.#watch.close();
-    this.#native.closeDescriptor(this.#socket);
+    this.#sockets.closeDescriptor(this.#socket);
     setImmediate(() => this.onClosed(problem));
   }
 }

@@ -5,9 +5,7 @@ import { assert } from "../../base/assert.ts";
 import { OperationError } from "../../base/errors.ts";
 import { SocketMessage } from "./socket-message.ts";
 import { errnoName, type DescriptorSockets, type Received, type Watch } from "./vfio-user/descriptor-sockets.ts";
-
-/** Bytes of a socket's path, its closing 0 not counted: sun_path of unix(7) has 108. */
-export const SOCKET_PATH_BYTES_MAX = 107;
+import { SOCKET_PATH_BYTES_MAX } from "./vfio-user/socket-file.ts";
 
 /** Linux's numbers, the same on x86-64 and arm64 (include/uapi/asm-generic). */
 const linux = {

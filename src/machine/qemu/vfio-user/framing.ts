@@ -3,7 +3,7 @@ import { assert } from "../../../base/assert.ts";
 import type { ReceivedMessage } from "./channel.ts";
 
 /** The header (docs/vfio-user.rst, "Header"): id and command of 2 bytes, then size, flags and error of 4, little-endian. */
-export const MESSAGE_HEADER_BYTES = 16;
+const MESSAGE_HEADER_BYTES = 16;
 const SIZE_AT = 4;
 
 const none: readonly number[] = [];

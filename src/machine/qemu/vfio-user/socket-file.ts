@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { OperationError } from "../../../base/errors.ts";
 
 /** Bytes of a socket's path, its closing 0 not counted: sun_path of unix(7) has 108. */
-const SOCKET_PATH_BYTES_MAX = 107;
+export const SOCKET_PATH_BYTES_MAX = 107;
 
 /**
  * Makes sure that a socket can be made at `path`: removes the socket of a server that is dead. Throws OperationError

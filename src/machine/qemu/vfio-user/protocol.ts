@@ -60,9 +60,8 @@ export const REGION_CONFIGURATION = 7;
 export const REGION_FLAG_READ = 1;
 export const REGION_FLAG_WRITE = 2;
 
-/** VFIO_PCI_*_IRQ_INDEX; 0 is INTx and 1 is MSI, of which a VF has none. */
+/** VFIO_PCI_*_IRQ_INDEX; 0 is INTx and 1 is MSI, of which a VF has none, and 3 is for errors. */
 export const IRQ_MSIX = 2;
-export const IRQ_ERROR = 3;
 export const IRQ_REQUEST = 4;
 
 export const IRQ_INFO_EVENTFD = 1;

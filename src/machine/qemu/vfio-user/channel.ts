@@ -55,6 +55,6 @@ export interface ChannelListener {
  * "Version Data Format"), and a page for the headers before it.
  */
 export const MESSAGE_BYTES_MAX = 0x10_0000 + 0x1000;
-/** Descriptors in one message: what QEMU and libvfio-user allow each other as max_msg_fds. */
+/** Descriptors in one message, which we announce as max_msg_fds: as many as libvfio-user takes (SERVER_MAX_FDS, lib/tran.c). */
 export const DESCRIPTORS_MAX = 8;
 export const QUEUED_BYTES_MAX = 0x40_0000;

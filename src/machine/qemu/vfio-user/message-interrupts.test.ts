@@ -19,6 +19,8 @@ interface Bench {
   /** Data of the messages that arrived. */
   readonly arrived: number[];
   readonly timers: (() => void)[];
+  /** Each delay that was asked for. */
+  readonly delaysMs: number[];
   mask(vector: number, isMasked: boolean): void;
 }
 
@@ -26,10 +28,14 @@ function bench(tableAddress = (): number => TABLE): Bench {
   const memory = new BufferMemory(1 << 16);
   const arrived: number[] = [];
   const timers: (() => void)[] = [];
+  const delaysMs: number[] = [];
   const port = new GuestDma({ memory, domain: new IdentityDomain() });
   port.addObserver({ after: (address) => void arrived.push(memory.words()[address / 4] ?? -1) });
   const client = new MessageClient(port);
-  const after = (_delayMs: number, callback: () => void): void => void timers.push(callback);
+  const after = (delayMs: number, callback: () => void): void => {
+    delaysMs.push(delayMs);
+    timers.push(callback);
+  };
   const interrupts = new MessageInterrupts({ requester: client, vectors: VECTORS, tableAddress, after });
   const words = memory.words();
   for (let vector = 0; vector < VECTORS; vector++) {
@@ -38,7 +44,7 @@ function bench(tableAddress = (): number => TABLE): Bench {
   const mask = (vector: number, isMasked: boolean): void => {
     words[TABLE / 4 + 4 * vector + 3] = isMasked ? 1 : 0;
   };
-  return { memory, client, interrupts, arrived, timers, mask };
+  return { memory, client, interrupts, arrived, timers, delaysMs, mask };
 }
 
 function settle({ client }: Bench): void {
@@ -96,6 +102,31 @@ test("a table that is nowhere, or refused, keeps the message pending", () => {
   all.timers.shift()?.();
   settle(all);
   assert.deepEqual([all.arrived, all.interrupts.unsent], [[0x40], 0]);
+});
+
+test("looks that are refused become rare, and are as frequent as ever once one was not", () => {
+  let table = 0x10_0000;
+  const all = bench(() => table);
+  const lookTimes = (count: number): void => {
+    for (let i = 0; i < count; i++) {
+      all.timers.shift()?.();
+      all.interrupts.raise(0);
+      settle(all);
+    }
+  };
+  all.interrupts.raise(0);
+  settle(all);
+  lookTimes(11);
+  assert.deepEqual(all.delaysMs.slice(0, 4), [20, 40, 80, 160]);
+  assert.deepEqual([all.delaysMs.at(-1), all.client.sent.read], [10_240, 12]);
+  table = TABLE;
+  all.mask(0, true);
+  lookTimes(2);
+  assert.equal(all.delaysMs.at(-1), 10);
+  all.mask(0, false);
+  all.timers.shift()?.();
+  settle(all);
+  assert.deepEqual(all.arrived, [0x40]);
 });
 
 test("after a reset nothing is sent that was raised before", () => {

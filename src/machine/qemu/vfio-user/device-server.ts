@@ -97,11 +97,6 @@ export class DeviceServer {
     this.#parts.irqs.programTable();
   }
 
-  /** Asks the client to let go of the device: QEMU unplugs it from the guest. False if it does not listen. */
-  requestRelease(): boolean {
-    return this.#parts.irqs.requestRelease();
-  }
-
   /** Sends the client away. `onClientGone` follows. */
   disconnect(): void {
     this.#session?.end();

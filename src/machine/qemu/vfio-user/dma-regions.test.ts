@@ -1,6 +1,7 @@
 // DMA_MAP and DMA_UNMAP: what the device can reach, and nothing else.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { OperationError } from "../../../base/errors.ts";
 import { DmaAccess } from "../../../iommu/fault-log.ts";
 import { Command, DMA_MAPS_MAX, Errno } from "./protocol.ts";
 import { MEMORY_BYTES, pack, PAGE, ServedGuest } from "./served.fixture.ts";
@@ -38,6 +39,19 @@ test("without a descriptor, or with one that cannot be used, a region is reached
   assert.equal(guest.descriptors.openCount, 0);
   assert.equal(guest.unmap(0, 5 * PAGE), Errno.none);
   assert.equal(guest.unshared.mappedPages, 0);
+});
+
+test("a region whose descriptor the system cannot map is reached by messages", () => {
+  const guest: ServedGuest = new ServedGuest({
+    files: {
+      adopt(descriptor) {
+        guest.descriptors.closeDescriptor(descriptor);
+        throw new OperationError({ code: "system-call-failed", message: "no memory", advice: "Free some." });
+      },
+    },
+  });
+  assert.equal(guest.negotiate().map(0, PAGE), Errno.none);
+  assert.deepEqual([guest.domain.mappedPages, guest.unshared.mappedPages], [0, 1]);
 });
 
 test("a map over an existing region fails with EEXIST and changes nothing, however they overlap", () => {

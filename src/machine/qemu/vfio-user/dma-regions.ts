@@ -1,4 +1,5 @@
 // What the client lets the device reach: DMA_MAP and DMA_UNMAP, and the domain that is made of them.
+import { OperationError } from "../../../base/errors.ts";
 import { isAddress } from "../../../base/numbers.ts";
 import type { Domain } from "../../../iommu/domain.ts";
 import type { Descriptors } from "./descriptors.ts";
@@ -20,7 +21,8 @@ import {
 export interface SharedFiles {
   /**
    * Takes the descriptor over, whatever comes of it. `address` is where `offset` of that file is in the machine's memory;
-   * `refused` says why these bytes cannot be reached there, and then the region is reached by messages.
+   * `refused` says why these bytes cannot be reached there, and then the region is reached by messages. So it is if this
+   * throws an OperationError, when the system refuses what is needed for it.
    */
   adopt(
     descriptor: number,
@@ -132,8 +134,14 @@ export class DmaRegions {
     if (files === undefined || offset % PAGE_BYTES !== 0) return undefined;
     const descriptor = descriptors.take();
     if (descriptor === undefined) return undefined;
-    const adopted = files.adopt(descriptor, offset, lengthBytes);
-    return "address" in adopted ? adopted.address : undefined;
+    try {
+      const adopted = files.adopt(descriptor, offset, lengthBytes);
+      return "address" in adopted ? adopted.address : undefined;
+    } catch (error) {
+      // The system is short of something; by messages it still works.
+      if (error instanceof OperationError) return undefined;
+      throw error;
+    }
   }
 
   /** Whether the region at this place begins before `boundary` and ends after it. */

@@ -167,13 +167,15 @@ test("the vectors work again after a function-level reset, and after memory deco
   assert.equal(guest.descriptors.signals(descriptor), 1);
 });
 
-test("the client is asked to let go of the device through the eventfd it gave for that", () => {
+test("the eventfds for errors and requests are kept, and a client can trigger them itself", () => {
   const guest = served();
-  assert.equal(guest.server.requestRelease(), false);
-  const descriptor = guest.descriptors.make("eventfd");
-  assert.equal(setIrqs(guest, { flags: EVENTFD | TRIGGER, index: 4, count: 1, descriptors: [descriptor] }), Errno.none);
-  assert.equal(guest.server.requestRelease(), true);
-  assert.equal(guest.descriptors.signals(descriptor), 1);
+  for (const index of [3, 4]) {
+    const descriptor = guest.descriptors.make("eventfd");
+    const descriptors = [descriptor];
+    assert.equal(setIrqs(guest, { flags: EVENTFD | TRIGGER, index, count: 1, descriptors }), Errno.none);
+    assert.equal(setIrqs(guest, { flags: NONE | TRIGGER, index, count: 1 }), Errno.none);
+    assert.equal(guest.descriptors.signals(descriptor), 1);
+  }
 });
 
 test("without descriptors the vectors of a SET_IRQS are raised by message, until all are disabled", () => {

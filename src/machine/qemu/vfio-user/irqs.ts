@@ -68,8 +68,9 @@ interface Change {
 }
 
 /**
- * The five interrupt types of a PCI device. MSI-X has the device's vectors; "error" and "request" have one each: nothing
- * here raises an error, and `requestRelease` asks the client to let the device go. INTx and MSI have none.
+ * The five interrupt types of a PCI device. MSI-X has the device's vectors; INTx and MSI have none. "Error" and "request"
+ * have one each, as clients expect, which nothing here raises: a VF's errors are its driver's to see, and QEMU does not
+ * listen to a vfio-user device that asks to be let go.
  *
  * A vector without an eventfd, or masked by the client, is masked in the device's table, which keeps its message pending:
  * nothing is lost between the driver's enabling MSI-X and the client's SET_IRQS.
@@ -130,11 +131,6 @@ export class Irqs {
     }
   }
 
-  /** Asks the client to let go of the device (VFIO_PCI_REQ_IRQ_INDEX): QEMU unplugs it. False if it does not listen. */
-  requestRelease(): boolean {
-    return this.#signal(this.#lines[p.IRQ_REQUEST]?.[0]);
-  }
-
   /** Forgets the client: every eventfd is closed and every vector masked. */
   releaseAll(): void {
     for (const line of this.#lines.flat()) {
@@ -174,13 +170,11 @@ export class Irqs {
   #raise(vector: number): void {
     const line = this.#lines[p.IRQ_MSIX]?.[vector];
     if (line?.descriptor === "message") this.#options.raiseByMessage?.(vector);
-    else this.#signal(line);
+    else if (line !== undefined) this.#signal(line);
   }
 
-  #signal(line: Line | undefined): boolean {
-    if (typeof line?.descriptor !== "number") return false;
-    this.#options.events?.signalEventfd(line.descriptor);
-    return true;
+  #signal(line: Line): void {
+    if (typeof line.descriptor === "number") this.#options.events?.signalEventfd(line.descriptor);
   }
 }
 

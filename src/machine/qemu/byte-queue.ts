@@ -40,8 +40,9 @@ export class ByteQueue {
     return joined;
   }
 
+  /** All there is, good until the next call. */
   takeAll(): Uint8Array {
-    return (this.take(this.#length) as Uint8Array).slice();
+    return this.take(this.#length) as Uint8Array;
   }
 
   /** Drops up to `length` bytes and says how many they were. */

@@ -1,28 +1,31 @@
 // QEMU's outgoing migration stream, read as two things: which pages of RAM the CPU wrote, and the machine's state.
+import { assert } from "../../base/assert.ts";
 import { OperationError } from "../../base/errors.ts";
 import { ByteQueue } from "./byte-queue.ts";
+import { CarriedRam } from "./carried-ram.ts";
+import { GrowingBytes } from "./growing-bytes.ts";
+import {
+  address,
+  MAGIC,
+  RamFlag,
+  RAM_FLAGS,
+  RAM_PAGE_BYTES,
+  SectionType,
+  text,
+  u16,
+  u32,
+  u64,
+  unknownStream,
+  VERSION,
+} from "./stream-words.ts";
 
-// Section types (QEMU, migration/savevm.h).
-const EOF = 0x00;
-const SECTION_START = 0x01;
-const SECTION_PART = 0x02;
-const SECTION_END = 0x03;
-const SUBSECTION = 0x05;
-const DESCRIPTION = 0x06;
-const CONFIGURATION = 0x07;
-const COMMAND = 0x08;
-const FOOTER = 0x7e;
-
-const MAGIC = 0x51_45_56_4d;
-const VERSION = 3;
-
-/** Flags in the low bits of a RAM record's address (QEMU, migration/ram.c). */
-const RamFlag = { zero: 0x02, blockList: 0x04, page: 0x08, endOfSection: 0x10, sameBlock: 0x20 } as const;
-const RAM_PAGE_BYTES = 4096;
-const RAM_FLAGS = RAM_PAGE_BYTES - 1;
-
-/** A stream that goes on like this is not one of ours; the devices of a large machine take some megabytes. */
+/** Beyond these a stream is not one of ours. The devices of a large machine take some megabytes, its firmware and video memory some tens. */
 const STATE_BYTES_MAX = 256 << 20;
+const HEAD_BYTES_MAX = 1 << 20;
+const BLOCKS_MAX = 1024;
+/** SectionType.end, the description's type and its length: what stands before its text. */
+const DESCRIPTION_HEADER_BYTES = 6;
+const CLOSING_BRACE = 0x7d;
 
 export interface RamBlock {
   readonly name: string;
@@ -30,14 +33,16 @@ export interface RamBlock {
 }
 
 export interface MigrationStreamOptions {
-  /** Tells the guest's RAM, which others move, from blocks that are part of the machine (firmware, video memory). */
+  /**
+   * Tells the guest's RAM, which others move, from blocks that are part of the machine (firmware, video memory). True for
+   * exactly one block.
+   */
   readonly isGuestRam: (block: RamBlock) => boolean;
   /** The CPU wrote this page of guest RAM, by number in its block, at some time before its record came. */
   readonly onDirtyPage: (page: number) => void;
+  /** Most bytes of the machine's own RAM, and of its devices. */
+  readonly stateBytesMax?: number;
 }
-
-/** Content of the pages of one block that travels with the machine; undefined stands for zeros. */
-type CarriedPages = Map<number, Uint8Array | undefined>;
 
 /**
  * QEMU sends a page's number and bytes after it has cleared the page's dirty bit. Here the bytes of guest RAM are thrown
@@ -49,30 +54,34 @@ type CarriedPages = Map<number, Uint8Array | undefined>;
  */
 export class MigrationStream {
   readonly #options: MigrationStreamOptions;
+  readonly #stateBytesMax: number;
   readonly #input = new ByteQueue();
   readonly #parser: Generator<number, void, Uint8Array>;
   readonly #blocks = new Map<string, RamBlock>();
-  readonly #carried = new Map<string, CarriedPages>();
+  readonly #carried: CarriedRam;
   /** Everything that is not content of RAM, up to the end of RAM; then RAM's last section; then the devices. */
-  readonly #head: Uint8Array[] = [];
-  readonly #tail: Uint8Array[] = [];
-  #tailBytes = 0;
+  readonly #head = new GrowingBytes();
+  readonly #tail = new GrowingBytes();
+  /** Where the tail ends if what was last found in it is the description. */
+  #descriptionEnd = -1;
+  #problem: OperationError | undefined;
   #ramSection: Uint8Array | undefined;
   #block: RamBlock | undefined;
   #wanted = 0;
   #skipping = 0;
   #isInTail = false;
-  #isComplete = false;
 
   constructor(options: MigrationStreamOptions) {
     this.#options = options;
+    this.#stateBytesMax = options.stateBytesMax ?? STATE_BYTES_MAX;
+    this.#carried = new CarriedRam(this.#stateBytesMax);
     this.#parser = this.#parse();
     this.#advance(undefined);
   }
 
   /** The stream's last byte has come. */
   get isComplete(): boolean {
-    return this.#isComplete;
+    return this.#tail.length === this.#descriptionEnd && this.#tail.bytes().at(-1) === CLOSING_BRACE;
   }
 
   /** Every page of RAM has come for the last time; what follows is the state of the devices. */
@@ -80,8 +89,21 @@ export class MigrationStream {
     return this.#isInTail;
   }
 
-  /** Takes what came. Throws OperationError `qemu-stream-unknown` for a form that is not the plain one. */
+  /**
+   * Takes what came, and keeps the piece itself: it must not change afterwards. Throws OperationError
+   * `qemu-stream-unknown` for a form that is not the plain one, and from then on for whatever comes.
+   */
   push(bytes: Uint8Array): void {
+    if (this.#problem !== undefined) throw this.#problem;
+    try {
+      this.#take(bytes);
+    } catch (thrown) {
+      if (thrown instanceof OperationError) this.#problem = thrown;
+      throw thrown;
+    }
+  }
+
+  #take(bytes: Uint8Array): void {
     this.#input.push(bytes);
     for (;;) {
       if (this.#skipping > 0) this.#skipping -= this.#input.skip(this.#skipping);
@@ -96,9 +118,10 @@ export class MigrationStream {
     }
   }
 
-  /** The stream for the destination's QEMU: all of it but the guest's RAM. */
+  /** Once it is complete, the stream for the destination's QEMU: all of it but the guest's RAM. */
   machineState(): Uint8Array {
-    return Buffer.concat([...this.#head, ...this.#ramEnd(), ...this.#tail]);
+    assert(this.#ramSection !== undefined, "a complete stream has had its RAM");
+    return Buffer.concat([this.#head.bytes(), this.#carried.lastSection(this.#ramSection), this.#tail.bytes()]);
   }
 
   #advance(taken: Uint8Array | undefined): void {
@@ -114,13 +137,13 @@ export class MigrationStream {
     if (u32(start, 0) !== MAGIC || u32(start, 4) !== VERSION) throw unknownStream("it does not begin as one");
     for (;;) {
       const type = yield* this.#peekType();
-      if (type === CONFIGURATION) yield* this.#configuration();
-      else if (type === SUBSECTION) yield* this.#subsection();
-      else if (type === COMMAND) yield* this.#command();
-      else if (type === SECTION_START) yield* this.#sectionStart();
-      else if (type === SECTION_PART || type === SECTION_END) {
+      if (type === SectionType.configuration) yield* this.#configuration();
+      else if (type === SectionType.subsection) yield* this.#subsection();
+      else if (type === SectionType.command) yield* this.#command();
+      else if (type === SectionType.start) yield* this.#sectionStart();
+      else if (type === SectionType.part || type === SectionType.last) {
         yield* this.#ramSectionBody();
-        if (type === SECTION_END) return;
+        if (type === SectionType.last) return;
       } else throw unknownStream(`a section of type ${type} before the end of RAM`);
     }
   }
@@ -128,13 +151,14 @@ export class MigrationStream {
   /** Sections of RAM are not kept as they are; the type of every other one is. */
   *#peekType(): Generator<number, number, Uint8Array> {
     const type = (yield 1)[0] as number;
-    if (type !== SECTION_PART && type !== SECTION_END) this.#head.push(Uint8Array.of(type));
+    if (type !== SectionType.part && type !== SectionType.last) this.#head.append(Uint8Array.of(type));
     return type;
   }
 
   *#keep(length: number): Generator<number, Uint8Array, Uint8Array> {
     const bytes = (yield length).slice();
-    this.#head.push(bytes);
+    this.#head.append(bytes);
+    if (this.#head.length > HEAD_BYTES_MAX) throw unknownStream(`more than ${HEAD_BYTES_MAX} bytes beside RAM`);
     return bytes;
   }
 
@@ -170,6 +194,7 @@ export class MigrationStream {
     const id = yield* this.#keep(4);
     const name = text(yield* this.#keepShort());
     if (name !== "ram") throw unknownStream(`a section ${name} that is sent while the guest runs`);
+    if (this.#ramSection !== undefined) throw unknownStream("RAM that begins twice");
     this.#ramSection = id;
     yield* this.#keep(8);
     yield* this.#blockList();
@@ -182,10 +207,14 @@ export class MigrationStream {
     for (let left = address(total); left > 0;) {
       const name = text(yield* this.#keepShort());
       const usedBytes = u64(yield* this.#keep(8), 0);
-      this.#blocks.set(name, { name, usedBytes });
       left -= usedBytes;
       if (left < 0) throw unknownStream("blocks of RAM beyond their sum");
+      if (this.#blocks.has(name)) throw unknownStream(`two blocks of RAM called ${name}`);
+      if (this.#blocks.size === BLOCKS_MAX) throw unknownStream(`more than ${BLOCKS_MAX} blocks of RAM`);
+      this.#blocks.set(name, { name, usedBytes });
     }
+    const guestBlocks = [...this.#blocks.values()].filter((block) => this.#options.isGuestRam(block));
+    if (guestBlocks.length !== 1) throw unknownStream(`${guestBlocks.length} blocks of RAM that may be the guest's`);
     const end = yield* this.#keep(8);
     if (u32(end, 4) !== RamFlag.endOfSection) throw unknownStream("something after the blocks of RAM");
   }
@@ -214,9 +243,9 @@ export class MigrationStream {
     if (isGuestRam) this.#options.onDirtyPage(page);
     if (kind === RamFlag.zero) {
       if (((yield 1)[0] as number) !== 0) throw unknownStream("a page filled with something else than zeros");
-      if (!isGuestRam) this.#carry(block, page, undefined);
+      if (!isGuestRam) this.#carried.set(block.name, page, undefined);
     } else if (isGuestRam) this.#skipping = RAM_PAGE_BYTES;
-    else this.#carry(block, page, (yield RAM_PAGE_BYTES).slice());
+    else this.#carried.set(block.name, page, (yield RAM_PAGE_BYTES).slice());
     return true;
   }
 
@@ -226,86 +255,29 @@ export class MigrationStream {
     this.#block = this.#blocks.get(name);
   }
 
-  #carry(block: RamBlock, page: number, content: Uint8Array | undefined): void {
-    let pages = this.#carried.get(block.name);
-    if (pages === undefined) this.#carried.set(block.name, (pages = new Map()));
-    pages.set(page, content);
-  }
-
   *#footer(isKept: boolean): Generator<number, void, Uint8Array> {
     const footer = isKept ? yield* this.#keep(5) : yield 5;
-    if (footer[0] !== FOOTER) throw unknownStream("a section without a footer");
+    if (footer[0] !== SectionType.footer) throw unknownStream("a section without a footer");
   }
 
   // The devices: opaque, up to the description that ends the stream.
 
   #takeTail(): void {
-    const bytes = this.#input.takeAll();
-    if (bytes.length === 0) return;
-    this.#tail.push(bytes);
-    this.#tailBytes += bytes.length;
-    if (this.#tailBytes > STATE_BYTES_MAX) throw unknownStream(`devices of more than ${STATE_BYTES_MAX} bytes`);
-    // The description is JSON: only a brace can be the end.
-    if (bytes.at(-1) === 0x7d) this.#isComplete = this.#endsWithDescription();
+    const from = Math.max(0, this.#tail.length - DESCRIPTION_HEADER_BYTES - 1);
+    this.#tail.append(this.#input.takeAll());
+    if (this.#tail.length > this.#stateBytesMax)
+      throw unknownStream(`devices of more than ${this.#stateBytesMax} bytes`);
+    this.#findDescription(from);
   }
 
-  #endsWithDescription(): boolean {
-    const tail = Buffer.concat(this.#tail);
-    this.#tail.splice(0, this.#tail.length, tail);
-    for (let at = tail.indexOf('{"', 6); at >= 0; at = tail.indexOf('{"', at + 1)) {
-      const isHere = tail[at - 6] === EOF && tail[at - 5] === DESCRIPTION && u32(tail, at - 4) === tail.length - at;
-      if (isHere) return true;
+  /** It is JSON, so it has no zero bytes: what looks like its beginning and comes last is its beginning. */
+  #findDescription(from: number): void {
+    const tail = Buffer.from(this.#tail.bytes().buffer, 0, this.#tail.length);
+    const first = from + DESCRIPTION_HEADER_BYTES;
+    for (let at = tail.indexOf('{"', first); at >= 0; at = tail.indexOf('{"', at + 1)) {
+      const header = at - DESCRIPTION_HEADER_BYTES;
+      if (tail[header] !== SectionType.end || tail[header + 1] !== SectionType.description) continue;
+      this.#descriptionEnd = at + u32(tail, header + 2);
     }
-    return false;
   }
-
-  /** One last section of RAM with the other blocks' pages as they were last seen. */
-  #ramEnd(): Uint8Array[] {
-    const id = this.#ramSection ?? new Uint8Array(4);
-    const parts: Uint8Array[] = [Uint8Array.of(SECTION_END), id];
-    for (const [name, pages] of this.#carried) {
-      for (const [page, content] of pages) {
-        const kind = content === undefined ? RamFlag.zero : RamFlag.page;
-        parts.push(ramWord(page, kind), Uint8Array.of(name.length), Buffer.from(name), content ?? Uint8Array.of(0));
-      }
-    }
-    parts.push(ramWord(0, RamFlag.endOfSection), Uint8Array.of(FOOTER), id);
-    return parts;
-  }
-}
-
-function ramWord(page: number, flags: number): Uint8Array {
-  const word = Buffer.alloc(8);
-  word.writeBigUInt64BE(BigInt(page) * BigInt(RAM_PAGE_BYTES) + BigInt(flags));
-  return word;
-}
-
-function u16(bytes: Uint8Array, offset: number): number {
-  return ((bytes[offset] as number) << 8) | (bytes[offset + 1] as number);
-}
-
-function u32(bytes: Uint8Array, offset: number): number {
-  return u16(bytes, offset) * 0x1_0000 + u16(bytes, offset + 2);
-}
-
-function u64(bytes: Uint8Array, offset: number): number {
-  return u32(bytes, offset) * 0x1_0000_0000 + u32(bytes, offset + 4);
-}
-
-/** What a record of RAM says beside its flags. */
-function address(record: Uint8Array): number {
-  return u64(record, 0) - (u32(record, 4) & RAM_FLAGS);
-}
-
-function text(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString("latin1");
-}
-
-function unknownStream(what: string): OperationError<"qemu-stream-unknown"> {
-  return new OperationError({
-    code: "qemu-stream-unknown",
-    message: `QEMU's migration stream is not of the form that is known here: ${what}.`,
-    advice: "Switch off the migration capabilities that change it (multifd, xbzrle, postcopy-ram, mapped-ram).",
-    facts: { what },
-  });
 }

@@ -1,6 +1,6 @@
 // QEMU as a child process: started with its sockets, its words kept, and gone when this process is.
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtemp, open, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -9,6 +9,8 @@ import { OperationError } from "../../base/errors.ts";
 import { qemuArguments, type QemuSettings } from "./qemu-command-line.ts";
 import { QmpClient } from "./qmp.ts";
 import { SerialConsole } from "./serial-console.ts";
+
+export { isKvmUsable } from "./kvm.ts";
 
 const START_TIMEOUT_MS = 30_000;
 const WORDS_CHARACTERS_MAX = 4096;
@@ -28,17 +30,6 @@ export interface QemuEnd {
   readonly signal: string | null;
   /** The last of what QEMU said on its standard error. */
   readonly lastWords: string;
-}
-
-/** KVM can be used by this user on this machine. */
-export async function isKvmUsable(): Promise<boolean> {
-  try {
-    const device = await open("/dev/kvm", "r+");
-    await device.close();
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /**

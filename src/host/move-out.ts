@@ -13,7 +13,7 @@ import type { Transport } from "../migration/wire/transport.ts";
 import { strategyByName } from "../strategy/strategies.ts";
 import { hostClock } from "./clock.ts";
 import { everySecond } from "./every-second.ts";
-import { connectTcp } from "./tcp-transport.ts";
+import { connectTcp, type TcpAddress } from "./tcp-transport.ts";
 import type { MoveResult, MoveSettings } from "./vm-host-messages.ts";
 
 const OUTCOME_ATTEMPTS = 10;
@@ -29,13 +29,15 @@ export interface MoveOutOptions {
   /** See SourceOptions. */
   readonly betweenSteps?: () => void;
   readonly signal: AbortSignal;
+  /** How the destination is reached; plain TCP unless told otherwise. */
+  readonly connect?: (to: TcpAddress) => Promise<Transport>;
 }
 
 /** Rejects only if the destination could not be reached to begin with. */
 export async function moveOut(options: MoveOutOptions): Promise<MoveResult> {
-  const { vm, move, mac, machineStateVersion, onEvent, betweenSteps, signal } = options;
+  const { vm, move, mac, machineStateVersion, onEvent, betweenSteps, signal, connect = connectTcp } = options;
   const migrationId = randomBytes(16).toString("hex") as MigrationId;
-  const transport = await connectForMove(move);
+  const transport = await connectForMove(move, connect);
   const outcome = await migrateOut({
     vm,
     strategy: strategyByName(move.strategy),
@@ -51,11 +53,11 @@ export async function moveOut(options: MoveOutOptions): Promise<MoveResult> {
     signal,
     everySecond,
   });
-  return resultOf(outcome, { transport, move, migrationId });
+  return resultOf(outcome, { transport, move, migrationId, connect });
 }
 
-async function connectForMove(move: MoveSettings): Promise<Transport> {
-  const transport = await connectTcp(move.to);
+async function connectForMove(move: MoveSettings, connect: NonNullable<MoveOutOptions["connect"]>): Promise<Transport> {
+  const transport = await connect(move.to);
   const { bandwidthBytesPerSecond } = move;
   if (bandwidthBytesPerSecond === undefined) return transport;
   return new RateLimitedTransport(transport, {
@@ -69,6 +71,7 @@ interface Attempt {
   readonly transport: Transport;
   readonly move: MoveSettings;
   readonly migrationId: MigrationId;
+  readonly connect: NonNullable<MoveOutOptions["connect"]>;
 }
 
 async function resultOf(outcome: SourceOutcome, attempt: Attempt): Promise<MoveResult> {
@@ -86,11 +89,11 @@ async function resultOf(outcome: SourceOutcome, attempt: Attempt): Promise<MoveR
 
 async function askForOutcome(
   unknown: Extract<SourceOutcome, { kind: "outcome-unknown" }>,
-  { transport, move, migrationId }: Attempt,
+  { transport, move, migrationId, connect }: Attempt,
 ): Promise<MoveResult> {
   const failure = failureOf(unknown.error);
   const answer = await insistOnOutcome({
-    connect: () => connectTcp(move.to),
+    connect: () => connect(move.to),
     migrationId,
     attempts: OUTCOME_ATTEMPTS,
     pause: () => sleep(OUTCOME_PAUSE_MS),

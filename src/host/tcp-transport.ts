@@ -1,4 +1,4 @@
-// TCP as a transport of the migration protocol. TLS would wrap the socket here, between connecting and TcpTransport.
+// TCP as a transport of the migration protocol; tls-transport.ts has the same with TLS around it.
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { assert } from "../base/assert.ts";
 import type { OperationError } from "../base/errors.ts";
@@ -10,12 +10,12 @@ export interface TcpAddress {
   readonly port: number;
 }
 
-const connectTimeoutMsDefault = 10_000;
+export const connectTimeoutMsDefault = 10_000;
 /** How long a closed end still reads and throws away, for the peer to take our last frame and close as well. */
 const lingerMs = 2000;
 
 /** Half-open, since whoever has said its last word goes on reading; without Nagle's delay, since answers are small. */
-const socketOptions = { allowHalfOpen: true, noDelay: true, keepAlive: true } as const;
+export const socketOptions = { allowHalfOpen: true, noDelay: true, keepAlive: true } as const;
 
 /** Connects to a peer that listens. Rejects with `peer-refused` or `peer-unreachable`. */
 export function connectTcp(address: TcpAddress, options: { timeoutMs?: number } = {}): Promise<Transport> {
@@ -34,7 +34,7 @@ export function connectTcp(address: TcpAddress, options: { timeoutMs?: number } 
     socket.once("connect", () => {
       clearTimeout(timer);
       socket.off("error", failed);
-      resolve(new TcpTransport(socket, address));
+      resolve(new SocketTransport(socket, address));
     });
   });
 }
@@ -54,35 +54,44 @@ export function listenTcp(
   return new Promise((resolve, reject) => {
     const server = createServer({ ...socketOptions, pauseOnConnect: true }, (socket) => {
       const peer = { host: socket.remoteAddress ?? "unknown", port: socket.remotePort ?? 0 };
-      onTransport(new TcpTransport(socket, peer), peer);
+      onTransport(new SocketTransport(socket, peer), peer);
     });
     server.once("error", (error) => reject(tcpError(error, address)));
     server.listen({ host: address.host, port: address.port }, () => resolve(listenerOf(server)));
   });
 }
 
-function listenerOf(server: Server): TcpListener {
+export function listenerOf(server: Server): TcpListener {
   const { address, port } = server.address() as AddressInfo;
   return { address: { host: address, port }, close: () => void server.close() };
 }
 
-class TcpTransport implements Transport {
+/** How a link says what became of it. */
+export interface LinkErrors {
+  readonly errorOf: (cause: unknown, peer: TcpAddress) => OperationError;
+  /** What it means that the peer ends the link without ever having said a word; nothing in particular if left out. */
+  readonly endedUnheard?: (peer: TcpAddress) => OperationError;
+}
+
+/** A transport over a socket that is connected, and that nobody has read from. */
+export class SocketTransport implements Transport {
   bytesSent = 0;
   bytesReceived = 0;
   readonly #socket: Socket;
-  readonly #peer: TcpAddress;
+  readonly #endedUnheard: () => OperationError | undefined;
   #handlers: TransportHandlers | undefined;
   #error: OperationError | undefined;
   #closing = false;
   #closed = false;
   #reported = false;
 
-  constructor(socket: Socket, peer: TcpAddress) {
+  constructor(socket: Socket, peer: TcpAddress, errors: LinkErrors = { errorOf: tcpError }) {
     this.#socket = socket;
-    this.#peer = peer;
+    this.#endedUnheard = () => errors.endedUnheard?.(peer);
     socket.pause();
     socket.on("error", (error) => {
-      this.#error ??= tcpError(error, this.#peer);
+      const known = errors.errorOf(error, peer);
+      this.#error ??= (known.code === "peer-closed" ? this.#unheard() : undefined) ?? known;
     });
     socket.on("close", () => {
       this.#closed = true;
@@ -125,8 +134,13 @@ class TcpTransport implements Transport {
 
   /** The peer says nothing more, which ends any conversation; what we still have queued may yet reach it. */
   #peerEnded(): void {
+    const why = this.#unheard();
     this.close();
-    this.#report(undefined);
+    this.#report(why);
+  }
+
+  #unheard(): OperationError | undefined {
+    return this.#closing || this.bytesReceived > 0 ? undefined : this.#endedUnheard();
   }
 
   #report(error: OperationError | undefined): void {

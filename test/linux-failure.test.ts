@@ -49,7 +49,14 @@ before(async () => {
   fabric = await startFabric({ directory, cables, seed: 1 });
   const memoryBytes = 128 << 20;
   const mac = formatMac(networkPlan.guestMac);
-  settings = { memoryBytes, mac, seed: 1, assets: await prepareAssets(), cacheDirectory: defaultCacheDirectory() };
+  settings = {
+    memoryBytes,
+    mac,
+    seed: 1,
+    guest: { machine: "linux", assets: await prepareAssets() },
+    cacheDirectory: defaultCacheDirectory(),
+    directory,
+  };
   source = startHost("source", (event) => onSourceEvent(event));
   await source.call("startGuest", { ...settings, cable: cablePath(directory, "source") });
 });

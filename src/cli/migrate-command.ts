@@ -2,6 +2,7 @@
 import { Command, Option } from "commander";
 import { frameSizes } from "../host/model/network-load.ts";
 import type { MigrateOptions, MigrationReport, SidedEvent } from "../host/report.ts";
+import { vIommus } from "../machine/qemu/qemu-command-line.ts";
 import type { Environment } from "./environment.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { checkingUsage } from "./failure.ts";
@@ -35,13 +36,15 @@ Examples:
       The same run again, with its events and its frames kept.
   $ ${PROGRAM} migrate --machine model --load 5G --frame-bytes mix
       A guest without an operating system, under load, with nothing to download.
+  $ ${PROGRAM} migrate --machine qemu --iommu intel
+      Two real QEMUs and a 64-bit guest, the card served to them over vfio-user.
 
 Ctrl-C cancels the migration: the guest runs on, on the source, with a working
 card. Ctrl-C again leaves at once.
 `;
 
 const trafficHelp =
-  "linux: download (by the guest, over TCP), echo (with a built-in peer) or none; model: frames (numbered, every byte checked) or none (default: download; frames)";
+  "linux, qemu: download (by the guest, over TCP), echo (with a built-in peer) or none; model: frames (numbered, every byte checked) or none (default: download; frames)";
 const notConvergingHelp = "after the last round, still above the limit: switch-over or give-up";
 
 /** An option whose default is printed as it would be typed. */
@@ -66,6 +69,7 @@ export function migrateCommand(
     .option("--traffic <KIND>", trafficHelp)
     .option("--load <RATE>", `frames: how much the network sends, at most 10G (default: ${defaults.load})`)
     .option("--frame-bytes <SIZE>", `frames: ${frameSizes.join(", ")}, with FCS (default: ${defaults.frameBytes})`)
+    .option("--iommu <KIND>", `qemu: the guest's own IOMMU: ${vIommus.join(", ")} (default: ${defaults.iommu})`)
     .option("--seed <N>", "seed of everything random in the run (default: chosen and printed)")
     .optionsGroup("How it moves:")
     .addOption(option("--strategy <NAME>", `see \`${PROGRAM} strategies\``, defaults.strategy))
@@ -80,7 +84,8 @@ export function migrateCommand(
     .option("--capture <FILE>", "write the frames, as pcapng")
     .option("--json", "print the report as JSON, and nothing else, on stdout")
     .optionsGroup("Files by hand, where apt is not there to fetch them:")
-    .option("--kernel <FILE>", "a 32-bit Linux kernel; together with --initrd")
+    .option("--qemu <FILE>", "qemu: qemu-system-x86_64, 10.1 or newer")
+    .option("--kernel <FILE>", "a Linux kernel (linux: 32-bit, qemu: 64-bit); together with --initrd")
     .option("--initrd <FILE>", "an initrd with that kernel's ixgbevf module")
     .option("--bios <FILE>", "SeaBIOS")
     .option("--vga-bios <FILE>", "SeaBIOS's VGA BIOS")
@@ -98,7 +103,7 @@ async function migrate(
   loadRunner: () => Promise<MigrationRunner>,
 ): Promise<ExitCode> {
   const options = checkingUsage(() => migrateOptionsFrom(words, environment.randomSeed));
-  checkFilesReadable(options.assets);
+  checkFilesReadable(options);
   const recording = words.record === undefined ? undefined : await Recording.open(words.record, options, VERSION);
   const progress = new Progress(environment.stderr, environment.clock);
   const ticking = setInterval(() => progress.tick(), TICK_MS);

@@ -4,8 +4,9 @@ import path from "node:path";
 import { OperationError } from "../base/errors.ts";
 import type { AssetOverrides } from "../host/assets.ts";
 import { frameSizes } from "../host/model/network-load.ts";
-import { notConvergingChoices, type MigrateOptions, type TrafficKind } from "../host/report.ts";
+import { notConvergingChoices, type MigrateOptions, type QemuOptions, type TrafficKind } from "../host/report.ts";
 import type { MachineKind } from "../machine/machine.ts";
+import { vIommus } from "../machine/qemu/qemu-command-line.ts";
 import { defaultStrategy, strategies, strategyByName } from "../strategy/strategies.ts";
 import { parseChoice, parseRate, parseSize, parseWholeNumber } from "./quantities.ts";
 
@@ -22,6 +23,7 @@ export const defaults = {
   downtimeLimit: "100",
   roundsMax: "20",
   ifNotConverging: "switch-over",
+  iommu: "none",
 } as const;
 
 const MIB = 1 << 20;
@@ -51,6 +53,8 @@ export interface MigrateWords {
   readonly traffic?: string;
   readonly load?: string;
   readonly frameBytes?: string;
+  readonly qemu?: string;
+  readonly iommu?: string;
   readonly downtimeLimit: string;
   readonly bandwidth?: string;
   readonly seed?: string;
@@ -84,6 +88,7 @@ export function migrateOptionsFrom(words: MigrateWords, randomSeed: () => number
     seed:
       words.seed === undefined ? randomSeed() : parseWholeNumber("--seed", words.seed, { min: 0, max: 2 ** 32 - 1 }),
     ...(words.capture === undefined ? {} : { captureFile: words.capture }),
+    ...(machine === "qemu" ? { qemu: qemuFrom(words) } : {}),
     assets: assetOverrides(words),
     roundsMax: parseWholeNumber("--rounds-max", words.roundsMax, { min: 1, max: 1000 }),
     ifNotConverging: parseChoice("--if-not-converging", words.ifNotConverging, notConvergingChoices),
@@ -119,21 +124,34 @@ function loadFrom({ load, frameBytes }: MigrateWords): NonNullable<MigrateOption
   return { bitsPerSecond, frameBytes: parseChoice("--frame-bytes", frameBytes ?? defaults.frameBytes, frameSizes) };
 }
 
-/** The model boots nothing, and its frames pass no switch where they could be captured. */
+function qemuFrom({ qemu, iommu }: MigrateWords): QemuOptions {
+  return {
+    ...(qemu === undefined ? {} : { program: qemu }),
+    iommu: parseChoice("--iommu", iommu ?? defaults.iommu, vIommus),
+  };
+}
+
+/**
+ * What an option needs of the machine. The model boots nothing, and its frames pass no switch where they could be
+ * captured; QEMU brings its own BIOS.
+ */
+const machinesOf: readonly (readonly [option: string, word: keyof MigrateWords, machines: readonly MachineKind[]])[] = [
+  ["--capture", "capture", ["linux", "qemu"]],
+  ["--kernel", "kernel", ["linux", "qemu"]],
+  ["--initrd", "initrd", ["linux", "qemu"]],
+  ["--bios", "bios", ["linux"]],
+  ["--vga-bios", "vgaBios", ["linux"]],
+  ["--qemu", "qemu", ["qemu"]],
+  ["--iommu", "iommu", ["qemu"]],
+];
+
 function refuseWordsOfOthers(words: MigrateWords, machine: MachineKind): void {
-  if (machine !== "model") return;
-  for (const [option, value] of [
-    ["--capture", words.capture],
-    ["--kernel", words.kernel],
-    ["--initrd", words.initrd],
-    ["--bios", words.bios],
-    ["--vga-bios", words.vgaBios],
-  ] as const) {
-    if (value === undefined) continue;
+  for (const [option, word, machinesWithIt] of machinesOf) {
+    if (words[word] === undefined || machinesWithIt.includes(machine)) continue;
     throw new OperationError({
       code: "usage-conflict",
-      message: `${option} is for guests that boot, and the machine ${machine} does not.`,
-      advice: "Leave it out, or choose --machine linux.",
+      message: `${option} is not for the machine ${machine}.`,
+      advice: `Leave it out, or choose --machine ${machinesWithIt.join(" or ")}.`,
       facts: { option, machine },
     });
   }
@@ -178,8 +196,9 @@ function strategyNotThere(strategy: string, machine: MachineKind): OperationErro
 }
 
 /** Throws OperationError `file-unreadable`: better now than after a boot. */
-export function checkFilesReadable(assets: AssetOverrides): void {
+export function checkFilesReadable({ assets, qemu }: MigrateOptions): void {
   for (const [option, file] of [
+    ["--qemu", qemu?.program],
     ["--kernel", assets.kernel],
     ["--initrd", assets.initrd],
     ["--bios", assets.bios],
@@ -202,7 +221,7 @@ export function checkFilesReadable(assets: AssetOverrides): void {
 
 /** The command line that repeats a run; files that a run writes are left out. */
 export function repeatCommand(program: string, options: MigrateOptions): string {
-  const { assets, bandwidthBytesPerSecond, load } = options;
+  const { assets, bandwidthBytesPerSecond, load, qemu } = options;
   const words: [string, string | undefined, (string | undefined)?][] = [
     ["--machine", options.machine, defaults.machine],
     ["--strategy", options.strategy, defaults.strategy],
@@ -210,6 +229,8 @@ export function repeatCommand(program: string, options: MigrateOptions): string 
     ["--traffic", options.traffic, trafficOf[options.machine][0]],
     ["--load", load === undefined ? undefined : `${load.bitsPerSecond}`, "1000000000"],
     ["--frame-bytes", load?.frameBytes, defaults.frameBytes],
+    ["--qemu", qemu?.program],
+    ["--iommu", qemu?.iommu, defaults.iommu],
     ["--downtime-limit", String(options.downtimeLimitMs), defaults.downtimeLimit],
     ["--bandwidth", bandwidthBytesPerSecond === undefined ? undefined : `${bandwidthBytesPerSecond * 8}`],
     ["--rounds-max", String(options.roundsMax), defaults.roundsMax],

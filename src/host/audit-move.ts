@@ -5,6 +5,7 @@ import { deserializeImage } from "../audit/image-recorder.ts";
 import { deserializeLedger } from "../audit/ledger-codec.ts";
 import type { Verdict } from "../audit/verdict.ts";
 import { strategyByName } from "../strategy/strategies.ts";
+import type { Mapping } from "../iommu/domain.ts";
 import type { FrameCounts, MigrateOptions } from "./report.ts";
 import type { DestinationEvidence, SourceEvidence } from "./vm-host-messages.ts";
 
@@ -36,6 +37,7 @@ export async function auditMove(evidence: MoveEvidence): Promise<MoveFindings> {
     vfAtSourceEnd: source.vfAtEnd,
     vfAtResume: destination.vfAtResume,
     raisedEveryVector: destination.raisedEveryVector,
+    ...(source.mappingsAtPause === undefined ? {} : { translate: translateBy(source.mappingsAtPause) }),
     droppedRings: strategyByName(options.strategy).resume === "start-over",
     counters: {
       offered: source.framesOffered,
@@ -52,6 +54,20 @@ export async function auditMove(evidence: MoveEvidence): Promise<MoveFindings> {
       discarded: verdict.frames.discarded + verdict.frames.unfinished,
     },
     outageMs: outage(verdict, source, destination),
+  };
+}
+
+function translateBy(mappings: readonly Mapping[]): (iova: number) => number {
+  return (iova) => {
+    let low = 0;
+    let high = mappings.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((mappings[middle]?.iova ?? 0) <= iova) low = middle + 1;
+      else high = middle;
+    }
+    const found = mappings[low - 1];
+    return found !== undefined && iova < found.iova + found.lengthBytes ? found.address + iova - found.iova : -1;
   };
 }
 

@@ -4,6 +4,7 @@ import path from "node:path";
 import { assert } from "../base/assert.ts";
 import { ImageRecorder, serializeImage } from "../audit/image-recorder.ts";
 import { Destination, type PreparedVm } from "../migration/destination.ts";
+import { runCommand } from "../machine/shell.ts";
 import type { Offer } from "../migration/wire/protocol.ts";
 import { announceDelaysMs, announceFrames } from "../network/announce.ts";
 import { parseMac } from "../network/mac.ts";
@@ -15,13 +16,14 @@ import { DeviceRunner } from "./device-runner.ts";
 import { everySecond } from "./every-second.ts";
 import { plugCable, type Cable } from "./fabric-client.ts";
 import { dropsSince, frameDrops, framesLost, type FrameDrops } from "../audit/frame-drops.ts";
-import { createDestinationGuest, MACHINE_STATE_VERSION, runInGuest, type LinuxGuest } from "./linux-guest.ts";
+import { expectGuest } from "./guests.ts";
+import type { HostedGuest } from "./hosted-guest.ts";
 import { refuseUnless } from "./refusal.ts";
 import { listenTcp, type TcpAddress } from "./tcp-transport.ts";
 import type { DestinationEvidence, GuestCommandResult, VmHostEvent, VmSettings } from "./vm-host-messages.ts";
 
 interface Arrival {
-  readonly guest: LinuxGuest;
+  readonly guest: HostedGuest;
   readonly runner: DeviceRunner;
 }
 
@@ -49,7 +51,7 @@ export class DestinationHost {
     const destination = new Destination({
       clock: hostClock,
       prepare: (offer) => this.#prepare(offer),
-      machineStateVersion: MACHINE_STATE_VERSION,
+      machineStateVersion: this.#spare.guest.machineStateVersion,
       onEvent: (event) => this.#emit({ kind: "migration", event }),
       image: {
         page: (page, bytes) => this.#image?.page(page, bytes),
@@ -64,7 +66,7 @@ export class DestinationHost {
 
   async #makeGuest(): Promise<Arrival> {
     assert(this.#cable !== undefined, "the cable is plugged in first");
-    const guest = await createDestinationGuest({ ...this.#settings, uplink: this.#cable, clock: hostClock });
+    const guest = await expectGuest({ ...this.#settings, uplink: this.#cable, clock: hostClock });
     guest.vf.stop();
     this.#image = new ImageRecorder(guest.machine.memory.pages);
     return { guest, runner: new DeviceRunner(guest.vf, hostClock) };
@@ -78,16 +80,16 @@ export class DestinationHost {
     const arrival = this.#spare ?? (await this.#makeGuest());
     this.#spare = undefined;
     this.#arrival = arrival;
-    const { machine, vf, dma } = arrival.guest;
+    const { machine, vf, arriving, dma } = arrival.guest;
     dma.addObserver(this.#deliveries);
     this.#interruptsBefore = vf.statistics.interruptsSent;
     return {
       machine,
-      vf,
+      vf: arriving,
       discard: async () => {
         this.#arrival = undefined;
         arrival.runner.close();
-        await machine.close();
+        await arrival.guest.close();
       },
     };
   }
@@ -114,7 +116,7 @@ export class DestinationHost {
   }
 
   runCommand(parameters: { command: string; timeoutMs: number }): Promise<GuestCommandResult> {
-    return runInGuest(this.#running().guest, parameters);
+    return runCommand(this.#running().guest.console, parameters.command, parameters);
   }
 
   get framesDropped(): FrameDrops {

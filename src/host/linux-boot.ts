@@ -1,5 +1,6 @@
 // Boots the guest's Linux and brings its network up: from power-on to a prompt behind a configured eth0.
 import { OperationError } from "../base/errors.ts";
+import type { Console } from "../machine/machine.ts";
 import type { PcMachine } from "../machine/pc/machine.ts";
 import { runCommand } from "../machine/shell.ts";
 import { formatIpv4 } from "../network/ipv4.ts";
@@ -35,24 +36,29 @@ export const networkCommands: readonly string[] = [
   "sleep 12",
 ];
 
-/** Resolves with the guest at its prompt and running. Fails with OperationError `guest-boot-failed`. */
+/** Boots the embedded PC; see untilPrompt and bringUpNetwork. */
 export async function bootLinux(machine: PcMachine, onProgress: (text: string) => void): Promise<void> {
   onProgress("booting Linux (once; later starts use a snapshot)");
   machine.isSkippingIdleTime = true;
   try {
-    await untilPrompt(machine);
+    await untilPrompt(machine.console, () => void machine.resume());
     onProgress("bringing up the guest's network");
-    for (const command of networkCommands) {
-      const { exitStatus, output } = await runCommand(machine.console, command, { timeoutMs: commandTimeoutMs });
-      if (exitStatus !== 0) throw bootFailed(`"${command}" ended with ${exitStatus}`, output);
-    }
+    await bringUpNetwork(machine.console, networkCommands);
   } finally {
     machine.isSkippingIdleTime = false;
   }
 }
 
-function untilPrompt(machine: PcMachine): Promise<void> {
-  const { console } = machine;
+/** Runs each command in the guest. Fails with OperationError `guest-boot-failed` at the first that does not succeed. */
+export async function bringUpNetwork(console: Console, commands: readonly string[]): Promise<void> {
+  for (const command of commands) {
+    const { exitStatus, output } = await runCommand(console, command, { timeoutMs: commandTimeoutMs });
+    if (exitStatus !== 0) throw bootFailed(`"${command}" ended with ${exitStatus}`, output);
+  }
+}
+
+/** Resolves with the guest at its prompt, after `start` has set it going. Fails with OperationError `guest-boot-failed`. */
+export function untilPrompt(console: Console, start: () => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const stop = console.onOutput(() => {
       if (console.output.endsWith(prompt)) end(resolve);
@@ -66,7 +72,7 @@ function untilPrompt(machine: PcMachine): Promise<void> {
       stop();
       settle();
     };
-    void machine.resume();
+    start();
   });
 }
 

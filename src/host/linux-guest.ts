@@ -8,14 +8,11 @@ import { OperationError } from "../base/errors.ts";
 import { SeededRandom } from "../base/random.ts";
 import { IdentityDomain } from "../iommu/domain.ts";
 import { GuestDma } from "../iommu/guest-dma.ts";
-import type { Console } from "../machine/machine.ts";
 import type { CpuDirtyLogMethod } from "../machine/pc/cpu-dirty-log.ts";
 import { loadPcEmulator, type PcEmulator } from "../machine/pc/emulator.ts";
 import { machineStateVersion } from "../machine/pc/machine-state.ts";
 import { PcMachine } from "../machine/pc/machine.ts";
-import { runCommand, type CommandResult } from "../machine/shell.ts";
 import { DmaDirtyLog } from "../memory/dirty-log.ts";
-import type { MigratableVm } from "../migration/parts.ts";
 import { parseMac, writeMac } from "../network/mac.ts";
 import { DescriptorShadowTracker } from "../nic/descriptor-shadow.ts";
 import { MAC_BYTES } from "../nic/mac-address.ts";
@@ -25,17 +22,15 @@ import { Vf82599 } from "../nic/vf82599.ts";
 import type { LinuxAssets } from "./assets.ts";
 import { withLock } from "./assets/cache.ts";
 import { DeviceRunner } from "./device-runner.ts";
+import type { HostedGuest } from "./hosted-guest.ts";
 import { bootLinux, kernelCommandLine, networkCommands } from "./linux-boot.ts";
 import { fillFromSnapshot, readSnapshot, takeSnapshot, writeSnapshot, type LinuxSnapshot } from "./linux-snapshot.ts";
 
-export const MACHINE_STATE_VERSION = machineStateVersion;
-
-export interface LinuxGuest extends MigratableVm {
+export interface LinuxGuest extends HostedGuest {
   readonly vf: Vf82599;
   readonly machine: PcMachine;
   readonly dma: GuestDma;
   readonly tracker: DescriptorShadowTracker;
-  readonly console: Console;
 }
 
 export interface LinuxGuestOptions {
@@ -88,14 +83,6 @@ export async function createDestinationGuest(options: LinuxGuestOptions): Promis
   guest.machine.prepareRestore();
   guest.vf.stop();
   return guest;
-}
-
-/** Runs a shell command in the guest. Fails with OperationError `guest-command-timeout`. */
-export function runInGuest(
-  guest: { readonly console: Console },
-  { command, timeoutMs }: { command: string; timeoutMs: number },
-): Promise<CommandResult> {
-  return runCommand(guest.console, command, { timeoutMs });
 }
 
 async function bootAndKeep(options: LinuxGuestOptions, file: string): Promise<LinuxGuest> {
@@ -170,7 +157,20 @@ async function assemble(
     const address = domain.translate(iova);
     return address >= 0 && address < memoryBytes ? address : -1;
   };
-  return { machine, vf, dma, tracker, deviceLog, translate, console: machine.console };
+  return {
+    machine,
+    vf,
+    arriving: vf,
+    dma,
+    tracker,
+    deviceLog,
+    translate,
+    console: machine.console,
+    machineStateVersion,
+    prepareMove: async () => machine.rehearseSave(),
+    finishMove: async () => {},
+    close: () => machine.close(),
+  };
 }
 
 async function readAsset(file: string): Promise<Uint8Array> {

@@ -85,6 +85,7 @@ export class ModelWitness implements PauseListener {
     return {
       ...writeSourceFiles(directory, { memory: machine.memory, ledger: this.#ledger }),
       vfAtPause: this.#vfAtPause,
+      mappingsAtPause: undefined,
       vfAtEnd: vf.save(),
       lastDeliveryBeforePauseMs: this.#deliveries.lastMs,
       deliveriesAfterPause: this.#deliveries.sincePause,

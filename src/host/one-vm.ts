@@ -6,7 +6,7 @@ import type { MoveResult, MoveSettings, VmHostMethods } from "./vm-host-messages
 interface Source {
   moveOut(settings: MoveSettings): Promise<MoveResult>;
   cancel(): void;
-  stopDevice(): void;
+  stopDevice(): void | Promise<void>;
 }
 
 /** Asked for what is not there, it asserts: the order of the calls is the parent's to keep. */
@@ -50,7 +50,7 @@ export class OneVm<TheSource extends Source, TheDestination> {
       return null;
     },
     stopDevice: async () => {
-      this.source.stopDevice();
+      await this.source.stopDevice();
       return null;
     },
   };

@@ -1,5 +1,6 @@
 // The report of a migration: what was asked for, what was measured, and what the audit and the guest say about it.
 import type { Corruption, ReceiveCut, TransmitCut, Verdict } from "../audit/verdict.ts";
+import type { VIommu } from "../machine/qemu/qemu-command-line.ts";
 import type { MachineKind } from "../machine/machine.ts";
 import { downtimeParts, type DowntimePart, type MigrationEvent, type RoundSummary } from "../migration/events.ts";
 import type { AssetOverrides } from "./assets.ts";
@@ -37,11 +38,20 @@ export interface MigrateOptions {
   readonly seed: number;
   /** Where the frames of the run go, as pcapng. */
   readonly captureFile?: string;
+  /** Of the machine `qemu`. */
+  readonly qemu?: QemuOptions;
   /** Files by hand instead of the fetched ones; kernel and initrd come together. */
   readonly assets: AssetOverrides;
   /** Pre-copy rounds at most, the one that sends all of RAM included. */
   readonly roundsMax: number;
   readonly ifNotConverging: (typeof notConvergingChoices)[number];
+}
+
+export interface QemuOptions {
+  /** qemu-system-x86_64, instead of the machine's own or the fetched one. */
+  readonly program?: string;
+  /** The IOMMU that the guest has in front of its VF. */
+  readonly iommu: VIommu;
 }
 
 /** An event and the side that saw it. Both sides' `atMs` are of one clock. */

@@ -8,11 +8,13 @@ import { SeededRandom } from "../base/random.ts";
 import { formatMac } from "../network/mac.ts";
 import { networkPlan } from "../network/plan.ts";
 import { defaultCacheDirectory } from "./assets/cache.ts";
+import { prepareQemu, prepareQemuGuest } from "./assets-qemu.ts";
 import { preparePasst, prepareAssets, type PasstAsset } from "./assets.ts";
 import { auditMove } from "./audit-move.ts";
 import type { Child } from "./child-rpc.ts";
 import { cablePath } from "./fabric-server.ts";
 import { startFabric, type Fabric } from "./fabric.ts";
+import type { GuestKind } from "./guests.ts";
 import { moveBetween, startHost, throwIfCancelled, type MigrationSinks } from "./hosts.ts";
 import { ReportBuilder, type MigrateOptions, type MigrationReport } from "./report.ts";
 import { runModelMigration } from "./run-model-migration.ts";
@@ -89,11 +91,20 @@ class Run {
   }
 
   async #settings(): Promise<Omit<VmSettings, "cable">> {
-    const { assets: overrides, memoryBytes, seed } = this.#options;
-    const { onStage } = this.#sinks;
+    const { memoryBytes, seed } = this.#options;
     const cacheDirectory = defaultCacheDirectory();
-    const assets = await prepareAssets({ cacheDirectory, overrides, onProgress: onStage });
-    return { memoryBytes, seed, assets, cacheDirectory, mac: formatMac(networkPlan.guestMac) };
+    const guest = await this.#guestKind(cacheDirectory);
+    const mac = formatMac(networkPlan.guestMac);
+    return { memoryBytes, seed, guest, cacheDirectory, mac, directory: this.#directory };
+  }
+
+  async #guestKind(cacheDirectory: string): Promise<GuestKind> {
+    const { machine, assets: overrides, qemu } = this.#options;
+    const preparing = { cacheDirectory, onProgress: this.#sinks.onStage };
+    if (machine !== "qemu") return { machine: "linux", assets: await prepareAssets({ ...preparing, overrides }) };
+    const program = await prepareQemu({ ...preparing, ...(qemu?.program === undefined ? {} : { qemu: qemu.program }) });
+    const assets = await prepareQemuGuest({ ...preparing, overrides });
+    return { machine: "qemu", qemu: program, assets, iommu: qemu?.iommu ?? "none" };
   }
 
   async #startFabric(): Promise<Fabric> {

@@ -2,7 +2,9 @@
 import { assert } from "../base/assert.ts";
 import { SeededRandom } from "../base/random.ts";
 import { Ledger } from "../audit/ledger.ts";
+import type { Mapping } from "../iommu/domain.ts";
 import type { MigrationEvent } from "../migration/events.ts";
+import { runCommand } from "../machine/shell.ts";
 import type { VfState } from "../nic/state.ts";
 import { hostClock } from "./clock.ts";
 import { DeliveryClock } from "./delivery-clock.ts";
@@ -10,7 +12,8 @@ import { DeviceRunner } from "./device-runner.ts";
 import { writeSourceFiles } from "./evidence-files.ts";
 import { plugCable, type Cable } from "./fabric-client.ts";
 import { dropsSince, frameDrops, framesLost, type FrameDrops } from "../audit/frame-drops.ts";
-import { MACHINE_STATE_VERSION, runInGuest, startLinuxGuest, type LinuxGuest } from "./linux-guest.ts";
+import { startGuest } from "./guests.ts";
+import type { HostedGuest } from "./hosted-guest.ts";
 import { moveOut } from "./move-out.ts";
 import type {
   GuestCommandResult,
@@ -24,7 +27,7 @@ import type {
 export class SourceHost {
   readonly methods: { readonly cpuDirtyLog: string; readonly tracker: string };
   readonly #settings: VmSettings;
-  readonly #guest: LinuxGuest;
+  readonly #guest: HostedGuest;
   readonly #cable: Cable;
   readonly #emit: (event: VmHostEvent) => void;
   readonly #runner: DeviceRunner;
@@ -37,9 +40,10 @@ export class SourceHost {
   #dropsInMove: FrameDrops = {};
   #framesBeforeMove = 0;
   #vfAtPause: VfState | undefined;
+  #mappingsAtPause: readonly Mapping[] | undefined;
   #cancelling = new AbortController();
 
-  private constructor(settings: VmSettings, guest: LinuxGuest, cable: Cable, emit: (event: VmHostEvent) => void) {
+  private constructor(settings: VmSettings, guest: HostedGuest, cable: Cable, emit: (event: VmHostEvent) => void) {
     this.#settings = settings;
     this.#guest = guest;
     this.#cable = cable;
@@ -58,7 +62,7 @@ export class SourceHost {
 
   static async start(settings: VmSettings, emit: (event: VmHostEvent) => void): Promise<SourceHost> {
     const cable = await plugCable(settings.cable);
-    const guest = await startLinuxGuest({
+    const guest = await startGuest({
       ...settings,
       uplink: cable,
       clock: hostClock,
@@ -68,7 +72,7 @@ export class SourceHost {
   }
 
   runCommand(parameters: { command: string; timeoutMs: number }): Promise<GuestCommandResult> {
-    return runInGuest(this.#guest, parameters);
+    return runCommand(this.#guest.console, parameters.command, parameters);
   }
 
   get framesDropped(): FrameDrops {
@@ -79,24 +83,25 @@ export class SourceHost {
     this.#cancelling.abort();
   }
 
-  stopDevice(): void {
+  async stopDevice(): Promise<void> {
     // What still comes to this port is flooded, and the guest gets it on the destination.
     this.#dropsInMove = dropsSince(frameDrops(this.#guest.vf.statistics), this.#droppedBeforeMove);
     this.#guest.vf.stop();
     this.#runner.close();
+    await this.#guest.finishMove();
   }
 
   async moveOut(move: MoveSettings): Promise<MoveResult> {
-    const { machine, vf } = this.#guest;
+    const { machine, vf, machineStateVersion } = this.#guest;
     this.#droppedBeforeMove = frameDrops(vf.statistics);
     this.#framesBeforeMove = this.#ledger.framesCompleted;
     this.#cancelling = new AbortController();
-    machine.rehearseSave();
+    await this.#guest.prepareMove();
     const result = await moveOut({
       vm: this.#guest,
       move,
       mac: this.#settings.mac,
-      machineStateVersion: MACHINE_STATE_VERSION,
+      machineStateVersion,
       onEvent: (event) => this.#onEvent(event),
       betweenSteps: () => this.#runner.betweenSteps(),
       signal: this.#cancelling.signal,
@@ -116,6 +121,7 @@ export class SourceHost {
       this.#ledger.markVcpusPaused();
       this.#deliveries.markVcpusPaused();
       this.#vfAtPause = this.#guest.vf.save();
+      this.#mappingsAtPause = this.#guest.mappings?.();
     }
     if (event.kind === "device-stopped") this.#ledger.markDeviceStopped();
     if (event.kind === "phase" && event.phase === "hand-over") this.#runner.free();
@@ -135,6 +141,7 @@ export class SourceHost {
     return {
       ...writeSourceFiles(directory, { memory: machine.memory, ledger: this.#ledger }),
       vfAtPause: this.#vfAtPause,
+      mappingsAtPause: this.#mappingsAtPause,
       vfAtEnd: vf.save(),
       lastDeliveryBeforePauseMs: this.#deliveries.lastMs,
       deliveriesAfterPause: this.#deliveries.sincePause,

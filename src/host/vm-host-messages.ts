@@ -1,19 +1,22 @@
 // What a host process can be asked and what it tells: one process has one VM, as the source or as the destination.
 import type { ErrorFacts } from "../base/errors.ts";
+import type { Mapping } from "../iommu/domain.ts";
 import type { VfState } from "../nic/state.ts";
 import type { MigrationEvent } from "../migration/events.ts";
-import type { LinuxAssets } from "./assets.ts";
+import type { GuestKind } from "./guests.ts";
 import type { FrameDrops } from "../audit/frame-drops.ts";
 import type { TcpAddress } from "./tcp-transport.ts";
 
 export interface VmSettings {
   readonly memoryBytes: number;
-  readonly assets: LinuxAssets;
+  readonly guest: GuestKind;
   readonly cacheDirectory: string;
   readonly mac: string;
   /** The fabric's socket to plug into. */
   readonly cable: string;
   readonly seed: number;
+  /** A folder of this run, with a path short enough for sockets. */
+  readonly directory: string;
 }
 
 export interface MoveSettings {
@@ -56,6 +59,8 @@ export interface SourceEvidence {
   readonly memoryFile: string;
   readonly ledgerFile: string;
   readonly vfAtPause: VfState;
+  /** What the addresses that the VF used meant at the pause, by rising iova; undefined: guest physical ones. */
+  readonly mappingsAtPause: readonly Mapping[] | undefined;
   readonly vfAtEnd: VfState;
   /** Last write-back before the vCPUs paused. */
   readonly lastDeliveryBeforePauseMs: number | null;

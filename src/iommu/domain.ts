@@ -64,6 +64,12 @@ function overlaps(key: number, firstPage: number, pageCount: number): boolean {
   return key * LEAF_PAGES < firstPage + pageCount && (key + 1) * LEAF_PAGES > firstPage;
 }
 
+function continues(before: Mapping, after: Mapping): boolean {
+  const isNext =
+    before.iova + before.lengthBytes === after.iova && before.address + before.lengthBytes === after.address;
+  return isNext && before.access === after.access;
+}
+
 /**
  * A table from IOVA page to guest page with read and write permission. Sparse in IOVA: leaves of 512 pages come and go
  * with what is mapped in them, and their number is bounded, so that no guest can make the table grow without end.
@@ -122,6 +128,28 @@ export class Domain implements DmaDomain {
 
   unmapAll(): void {
     this.unmap(0, Number.MAX_SAFE_INTEGER);
+  }
+
+  /** What is mapped now, by rising iova, in pieces as long as address and permission allow. */
+  mappings(): Mapping[] {
+    const found: { iova: number; address: number; lengthBytes: number; access: number }[] = [];
+    const keys = [...this.#leaves.keys()].toSorted((one, other) => one - other);
+    for (const key of keys) {
+      const { pages, access } = this.#leaves.get(key) as Leaf;
+      for (let slot = 0; slot < LEAF_PAGES; slot++) {
+        if (access[slot] === 0) continue;
+        const piece = {
+          iova: (key * LEAF_PAGES + slot) * this.#pageBytes,
+          address: (pages[slot] as number) * this.#pageBytes,
+          lengthBytes: this.#pageBytes,
+          access: access[slot] as number,
+        };
+        const last = found.at(-1);
+        if (last !== undefined && continues(last, piece)) last.lengthBytes += piece.lengthBytes;
+        else found.push(piece);
+      }
+    }
+    return found;
   }
 
   translate(iova: number, access: DmaAccess): number {

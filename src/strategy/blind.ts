@@ -8,7 +8,7 @@ export const blind: Strategy = {
   expectedVerdict: "unsafe",
   needs: [],
   cooperation: "none",
-  machines: ["linux", "model"],
+  machines: ["linux", "qemu", "model"],
   preCopy: ["cpu-dirty"],
   skipsMappedInPreCopy: false,
   switchover: [{ kind: "pause-vcpus" }, { kind: "copy", pages: ["cpu-dirty"] }, { kind: "save-device" }],

@@ -8,7 +8,7 @@ export const deviceLog: Strategy = {
   expectedVerdict: "safe",
   needs: ["device-log"],
   cooperation: "none",
-  machines: ["linux", "model"],
+  machines: ["linux", "qemu", "model"],
   preCopy: ["cpu-dirty", "device-dirty"],
   skipsMappedInPreCopy: false,
   switchover: [

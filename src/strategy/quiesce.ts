@@ -8,7 +8,7 @@ export const quiesce: Strategy = {
   expectedVerdict: "safe",
   needs: ["tracker"],
   cooperation: "none",
-  machines: ["linux", "model"],
+  machines: ["linux", "qemu", "model"],
   preCopy: ["cpu-dirty", "released"],
   skipsMappedInPreCopy: true,
   switchover: [

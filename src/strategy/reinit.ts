@@ -15,7 +15,7 @@ export const reinit: Strategy = {
   expectedVerdict: "safe",
   needs: ["tracker", "driver-reset"],
   cooperation: "none",
-  machines: ["linux", "model"],
+  machines: ["linux", "qemu", "model"],
   preCopy: ["cpu-dirty", "released"],
   skipsMappedInPreCopy: true,
   switchover: [

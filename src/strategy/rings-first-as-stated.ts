@@ -15,7 +15,7 @@ export const ringsFirstAsStated: Strategy = {
   needs: ["tracker"],
   cooperation: "none",
   expectedVerdict: "unsafe",
-  machines: ["linux", "model"],
+  machines: ["linux", "qemu", "model"],
   preCopy: ["cpu-dirty"],
   skipsMappedInPreCopy: false,
   switchover: [

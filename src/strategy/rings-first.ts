@@ -27,7 +27,7 @@ export const ringsFirst: Strategy = {
   expectedVerdict: "safe",
   needs: ["tracker"],
   cooperation: "none",
-  machines: ["linux", "model"],
+  machines: ["linux", "qemu", "model"],
   preCopy: ["cpu-dirty", "released"],
   skipsMappedInPreCopy: true,
   switchover: [

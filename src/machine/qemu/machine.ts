@@ -14,10 +14,10 @@ const HEADER_BYTES = 8;
 
 /** What QEMU keeps of the VF on its own side, and cannot migrate: configuration space and MSI-X table. */
 export interface QemuPciState {
-  /** On a QEMU whose guest is stopped. */
+  /** On the source, while the guest runs: what can be found out early. */
+  prepareRead(): Promise<void>;
+  /** Of a guest that is stopped. */
   read(): Promise<Uint8Array>;
-  /** What can be done before the guest stops. */
-  prepare(): Promise<void>;
   write(state: Uint8Array): Promise<void>;
 }
 
@@ -39,7 +39,7 @@ export class QemuMachine implements Pick<
   readonly cpuDirtyLog: CpuDirtyLog = {
     method: "qemu-migration",
     start: () => this.#log().start(),
-    stop: () => this.#log().stop(),
+    stop: () => this.#outgoing?.stop(),
     fetchAndClear: (into: PageSet) => this.#log().fetchAndClear(into),
     // A move that failed may have taken its log along; the next one begins with all of memory.
     putBack: (pages: PageSet) => this.#outgoing?.putBack(pages),
@@ -62,43 +62,71 @@ export class QemuMachine implements Pick<
 
   /** Source, before the engine begins: QEMU logs from now on. Rejects as OutgoingMigration.begin. */
   async prepareMove(): Promise<void> {
-    assert(this.#outgoing === undefined, "one move at a time");
-    const { qmp, directory, memory } = this.#options;
+    // A move that failed before the guest was stopped has left it to us.
+    await this.#endMove();
+    const { qmp, directory, memory, pciState } = this.#options;
+    await pciState.prepareRead();
     this.#outgoing = await OutgoingMigration.begin({ qmp, directory, pages: memory.pages });
   }
 
   /** Destination, before the engine begins. Rejects as IncomingMigration.begin. */
   async prepareArrival(): Promise<void> {
-    const { qmp, directory, pciState } = this.#options;
+    const { qmp, directory } = this.#options;
     this.#incoming = await IncomingMigration.begin(qmp, directory);
-    await pciState.prepare();
   }
 
-  /** With a move under way also waits until QEMU has told everything it knows: the log, and its devices' state. */
+  /**
+   * With a move under way also waits until QEMU has told everything it knows: the log, and its devices' state. A failure may
+   * leave the guest stopped, and `resume` makes it go on. Rejects as OutgoingMigration.drain or QmpClient.
+   */
   async pause(): Promise<void> {
     if (this.#isPaused) return;
     const { qmp, pciState } = this.#options;
-    await qmp.run("stop");
+    this.#outgoing?.expectEnd();
+    // Before it is known: a `stop` whose answer is lost may have been carried out.
     this.#isPaused = true;
-    if (this.#outgoing === undefined) return;
-    const [pci] = await Promise.all([pciState.read(), this.#outgoing.drain()]);
-    this.#state = encodeState(pci, this.#outgoing.machineState());
+    await qmp.run("stop");
+    const outgoing = this.#outgoing;
+    if (outgoing === undefined) return;
+    const [pci, drained] = await Promise.allSettled([pciState.read(), outgoing.drain()]);
+    if (drained.status === "rejected") throw drained.reason;
+    if (pci.status === "rejected") throw pci.reason;
+    this.#state = encodeState(pci.value, outgoing.machineState());
   }
 
+  /**
+   * Also ends a move under way. Rejects as QmpClient; when QEMU's migration could not be ended and its guest therefore does
+   * not run, with what was wrong with that.
+   */
   async resume(): Promise<void> {
+    const problem = await this.#endMove().then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    if (!this.#isPaused) {
+      if (problem !== undefined) throw problem;
+      return;
+    }
+    try {
+      await this.#options.qmp.run("cont");
+    } catch (thrown) {
+      throw problem ?? thrown;
+    }
+    this.#isPaused = false;
+  }
+
+  async #endMove(): Promise<void> {
     const outgoing = this.#outgoing;
     this.#outgoing = undefined;
     this.#state = undefined;
     await outgoing?.cancel();
-    if (!this.#isPaused) return;
-    await this.#options.qmp.run("cont");
-    this.#isPaused = false;
   }
 
   /** Source, after a completed move: QEMU, too, learns that the guest is gone. */
   async finishMove(): Promise<void> {
-    await this.#outgoing?.succeed();
+    const outgoing = this.#outgoing;
     this.#outgoing = undefined;
+    await outgoing?.succeed();
   }
 
   saveState(): Uint8Array {

@@ -9,9 +9,10 @@ import type { PageGeometry } from "../../memory/geometry.ts";
 import { PageSet } from "../../memory/page-set.ts";
 import { setForDirtyLog } from "./migration-settings.ts";
 import { MigrationStream } from "./migration-stream.ts";
-import { migrationStatus, waitForStatus } from "./migration-status.ts";
+import { migrationStatus, waitUntilSettled } from "./migration-status.ts";
 import type { QmpClient } from "./qmp.ts";
 import { returnPathShut } from "./return-path.ts";
+import { RAM_PAGE_BYTES } from "./stream-words.ts";
 
 /** While the guest writes nothing QEMU would go round and round; unread, its stream stops it. */
 const IDLE_PAUSE_MS = 4;
@@ -20,6 +21,8 @@ const IDLE_BYTES_PER_PAGE = 8192;
 const FIRST_PASS_TIMEOUT_MS = 300_000;
 const DRAIN_TIMEOUT_MS = 60_000;
 const SETTLE_TIMEOUT_MS = 10_000;
+/** A migration that fails before it has a stream says so nowhere else. */
+const STATUS_INTERVAL_MS = 250;
 
 export interface OutgoingMigrationOptions {
   readonly qmp: QmpClient;
@@ -44,6 +47,8 @@ export class OutgoingMigration implements CpuDirtyLog {
   #undoSettings: () => Promise<void> = async () => {};
   #socket: Socket | undefined;
   #isDraining = false;
+  #resting: NodeJS.Timeout | undefined;
+  #cancelling: Promise<void> | undefined;
   #records = 0;
   #problem: OperationError | undefined;
   #onChange: () => void = () => {};
@@ -61,6 +66,7 @@ export class OutgoingMigration implements CpuDirtyLog {
   }
 
   private constructor({ qmp, pages, directory }: OutgoingMigrationOptions) {
+    assert(pages.sizeBytes === RAM_PAGE_BYTES, "QEMU's pages and ours are the same");
     this.#qmp = qmp;
     this.#dirty = new PageSet(pages.count);
     this.#unseen = new PageSet(pages.count);
@@ -75,17 +81,30 @@ export class OutgoingMigration implements CpuDirtyLog {
       },
     });
     this.#server = createServer((socket) => this.#connected(socket));
+    void qmp.closed.then((error) => this.#fail(error));
   }
 
   async #begin(): Promise<void> {
-    await rm(this.#path, { force: true });
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", reject);
-      this.#server.listen(this.#path, resolve);
-    });
+    await this.#listen();
     this.#undoSettings = await setForDirtyLog(this.#qmp);
     await this.#qmp.run("migrate", { uri: `unix:${this.#path}` });
-    await this.#until(() => this.#unseen.size === 0, FIRST_PASS_TIMEOUT_MS, "went through the guest's memory");
+    const watch = setInterval(() => void this.#failIfOver(), STATUS_INTERVAL_MS);
+    try {
+      await this.#until(() => this.#unseen.isEmpty, FIRST_PASS_TIMEOUT_MS, "gone through the guest's memory");
+    } finally {
+      clearInterval(watch);
+    }
+  }
+
+  async #listen(): Promise<void> {
+    await rm(this.#path, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      this.#server.on("error", (error) => {
+        this.#fail(failed(error.message));
+        reject(failed(error.message));
+      });
+      this.#server.listen(this.#path, resolve);
+    });
   }
 
   start(): void {
@@ -104,10 +123,15 @@ export class OutgoingMigration implements CpuDirtyLog {
     this.#dirty.addSet(pages);
   }
 
+  /** The guest is about to be stopped: from now on QEMU may come to an end. */
+  expectEnd(): void {
+    this.#isDraining = true;
+    clearTimeout(this.#resting);
+    this.#socket?.resume();
+  }
+
   /** With the guest stopped: takes the rest of the stream, after which log and state are complete. Rejects as `begin`. */
   async drain(): Promise<void> {
-    this.#isDraining = true;
-    this.#socket?.resume();
     await this.#until(() => this.#stream.isComplete, DRAIN_TIMEOUT_MS, "sent the state of its devices");
   }
 
@@ -117,28 +141,42 @@ export class OutgoingMigration implements CpuDirtyLog {
     return this.#stream.machineState();
   }
 
-  /** Tells QEMU that the guest runs elsewhere: it will not run it again by itself. */
+  /** Tells QEMU that the guest runs elsewhere: it will not run it again by itself. Rejects as `begin`. */
   async succeed(): Promise<void> {
-    this.#socket?.write(returnPathShut(0));
-    await waitForStatus(this.#qmp, ["completed"], SETTLE_TIMEOUT_MS);
-    await this.#close();
+    try {
+      this.#socket?.write(returnPathShut(0));
+      const { status, error } = await waitUntilSettled(this.#qmp, SETTLE_TIMEOUT_MS);
+      if (status !== "completed") throw failed(error ?? `it is ${status}`);
+    } finally {
+      await this.#close();
+    }
   }
 
-  /** Tells QEMU that nothing came of it; the guest is as running or stopped as it was. */
-  async cancel(): Promise<void> {
-    if (!this.#qmp.isClosed) {
-      const status = await migrationStatus(this.#qmp);
-      if (status.isUnderWay) await this.#qmp.run("migrate_cancel");
+  /**
+   * Tells QEMU that nothing came of it; the guest is as running or stopped as it was. May be called again, and when QEMU is
+   * gone. Rejects with OperationError `qemu-migration-stuck`, or as QmpClient.
+   */
+  cancel(): Promise<void> {
+    this.#cancelling ??= this.#cancel();
+    return this.#cancelling;
+  }
+
+  async #cancel(): Promise<void> {
+    const qmp = this.#qmp;
+    try {
+      if (!qmp.isClosed && (await migrationStatus(qmp)).isUnderWay) await qmp.run("migrate_cancel");
+    } finally {
+      await this.#close();
     }
-    await this.#close();
-    if (this.#qmp.isClosed) return;
-    await waitForStatus(this.#qmp, ["cancelled", "failed", "none", "completed"], SETTLE_TIMEOUT_MS);
+    if (qmp.isClosed) return;
+    await waitUntilSettled(qmp, SETTLE_TIMEOUT_MS);
     await this.#undoSettings();
   }
 
   async #close(): Promise<void> {
     this.#isDraining = true;
-    this.#problem ??= failed("it was ended");
+    this.#fail(failed("it was ended"));
+    clearTimeout(this.#resting);
     this.#socket?.destroy();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
     await rm(this.#path, { force: true });
@@ -151,8 +189,21 @@ export class OutgoingMigration implements CpuDirtyLog {
     }
     this.#socket = socket;
     socket.on("data", (bytes: Uint8Array) => this.#take(bytes));
-    socket.on("error", (error) => this.#fail(failed(error.message)));
-    socket.on("close", () => this.#fail(failed("QEMU closed the stream")));
+    // What is wrong only QEMU knows.
+    socket.on("error", () => {});
+    socket.on("close", () => void this.#streamClosed());
+  }
+
+  async #streamClosed(): Promise<void> {
+    await this.#failIfOver();
+    this.#fail(failed("QEMU closed the stream"));
+  }
+
+  /** Never rejects: when QMP is closed that is why it failed. */
+  async #failIfOver(): Promise<void> {
+    if (this.#problem !== undefined) return;
+    const status = await migrationStatus(this.#qmp).catch(() => undefined);
+    if (status?.isUnderWay === false) this.#fail(failed(status.error ?? `its migration is ${status.status}`));
   }
 
   #take(bytes: Uint8Array): void {
@@ -172,7 +223,7 @@ export class OutgoingMigration implements CpuDirtyLog {
 
   #rest(): void {
     this.#socket?.pause();
-    setTimeout(() => this.#socket?.resume(), IDLE_PAUSE_MS);
+    this.#resting = setTimeout(() => this.#socket?.resume(), IDLE_PAUSE_MS);
   }
 
   #fail(problem: OperationError): void {
@@ -187,8 +238,9 @@ export class OutgoingMigration implements CpuDirtyLog {
   async #until(condition: () => boolean, timeoutMs: number, what: string): Promise<void> {
     const timer = setTimeout(() => this.#fail(failed(`it has not ${what} within ${timeoutMs / 1000} s`)), timeoutMs);
     try {
-      while (!condition()) {
+      for (;;) {
         this.#throwProblem();
+        if (condition()) return;
         const { promise, resolve } = Promise.withResolvers<void>();
         this.#onChange = resolve;
         await promise;
@@ -212,8 +264,9 @@ function failed(what: string): OperationError<"qemu-migration-failed"> {
 function switchedOver(): OperationError<"qemu-migration-failed"> {
   return new OperationError({
     code: "qemu-migration-failed",
-    message: "QEMU stopped the guest by itself, before it was asked to.",
+    message: "The guest was stopped before it was time, by QEMU itself or by somebody at another monitor.",
     advice:
-      "QEMU 11.1 needs `-global migration.switchover-ack-legacy=on`, or a machine type of an earlier version, to wait.",
+      "Leave the guest alone while it moves; QEMU 11.1 waits to be asked only with " +
+      "`-global migration.switchover-ack-legacy=on`, or a machine type of an earlier version.",
   });
 }

@@ -21,6 +21,8 @@ export interface BootSettings {
 
 /** Both QEMUs of a migration get the same, but for `incoming` and the paths. */
 export interface QemuSettings {
+  /** Of the QEMU that gets them: `10.1.5`. The newest that is known if left out. */
+  readonly version?: string;
   readonly memoryBytes: number;
   readonly vcpus?: number;
   readonly accelerator: "kvm" | "tcg";
@@ -62,6 +64,7 @@ export function qemuArguments(settings: QemuSettings): string[] {
     ...machineArguments(settings),
     ...bootArguments(settings),
     ...monitorArguments(settings),
+    ...migrationArguments(settings),
     ...iommuDevice(settings.vIommu),
     ...device({ driver: "virtio-rng-pci", id: "rng0" }),
     ...virtioNetArguments(settings),
@@ -106,6 +109,15 @@ function monitorArguments({ qmpPath, serialPath }: QemuSettings): string[] {
     ...option("chardev", `socket,id=console,path=${optionValue(serialPath)}`),
     ...option("serial", "chardev:console"),
   ];
+}
+
+/**
+ * From 11.1 on QEMU waits for a destination's leave to switch over only if some device asks for it; before, it always
+ * did when told to. What waits here is our own end of the migration (see OutgoingMigration).
+ */
+function migrationArguments({ version = "11.1" }: QemuSettings): string[] {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  return major * 100 + minor < 1101 ? [] : option("global", "migration.switchover-ack-legacy=on");
 }
 
 function iommuDevice(vIommu: VIommu): string[] {

@@ -2,7 +2,7 @@
 import { assert } from "../../base/assert.ts";
 import type { Clock } from "../../base/clock.ts";
 import { OperationError } from "../../base/errors.ts";
-import { Domain } from "../../iommu/domain.ts";
+import { Domain, type Mapping } from "../../iommu/domain.ts";
 import { DmaAccess, FaultLog } from "../../iommu/fault-log.ts";
 import { GuestDma } from "../../iommu/guest-dma.ts";
 import { DmaDirtyLog } from "../../memory/dirty-log.ts";
@@ -52,6 +52,8 @@ export interface SharedParts {
   readonly tracker: ServedTracker;
   readonly deviceLog: DmaDirtyLog;
 }
+
+type ArrivingVf = Pick<Vf82599, "save" | "restore" | "stop" | "start" | "pfReset" | "raiseAllEnabled">;
 
 /** The VF lasts; clients, and what they share, come and go one after the other. */
 export class ServedVm {
@@ -138,6 +140,24 @@ export class ServedVm {
     const address = this.#domain.translate(iova, DmaAccess.read);
     return address >= 0 ? address : -1;
   }
+
+  /** What the client lets the VF reach now. */
+  mappings(): Mapping[] {
+    return this.#domain.mappings();
+  }
+
+  /** The VF as somebody else than its client restores it. */
+  readonly arriving: ArrivingVf = {
+    save: () => this.vf.save(),
+    restore: (state) => {
+      this.vf.restore(state);
+      this.#server.deviceRestored();
+    },
+    stop: () => this.vf.stop(),
+    start: () => this.vf.start(),
+    pfReset: (means) => this.vf.pfReset(means),
+    raiseAllEnabled: () => this.vf.raiseAllEnabled(),
+  };
 
   /** DMA that went nowhere: the last ones, and how many. */
   get faults(): FaultLog {

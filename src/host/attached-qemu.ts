@@ -1,0 +1,81 @@
+// A guest in a QEMU that is there already: its VF served from this process, its QEMU driven over QMP.
+import path from "node:path";
+import { assert } from "../base/assert.ts";
+import type { Console } from "../machine/machine.ts";
+import { QEMU_STATE_VERSION, QemuMachine, type QemuPciState } from "../machine/qemu/machine.ts";
+import type { DeviceChoice } from "../machine/qemu/pci-query.ts";
+import { PciStateReader } from "../machine/qemu/pci-reader.ts";
+import { PciRestore } from "../machine/qemu/pci-restore.ts";
+import { decodePciState, encodePciState } from "../machine/qemu/pci-state.ts";
+import type { QmpClient } from "../machine/qemu/qmp.ts";
+import type { ServedVm, SharedParts } from "../machine/qemu/served-vm.ts";
+import type { HostedGuest } from "./hosted-guest.ts";
+
+export interface AttachedQemuOptions {
+  readonly served: ServedVm;
+  readonly shared: SharedParts;
+  readonly qmp: QmpClient;
+  /** The VF among QEMU's devices. */
+  readonly device: DeviceChoice;
+  /** A folder of our own for sockets that QEMU can get at, with a short path. */
+  readonly directory: string;
+  /** Whether its guest runs, or it waits for one (`-S -incoming defer`). */
+  readonly isRunning: boolean;
+  readonly console: Console;
+  /** What ends the guest for good. */
+  readonly close: () => Promise<void>;
+}
+
+export interface AttachedQemu extends HostedGuest {
+  readonly machine: QemuMachine;
+}
+
+export function attachQemu(options: AttachedQemuOptions): AttachedQemu {
+  const { served, shared, qmp, directory, isRunning, console, close } = options;
+  const { memory, dma, tracker, deviceLog } = shared;
+  const machine = new QemuMachine({ qmp, memory, directory, isRunning, pciState: new PciStateOfQemu(options) });
+  return {
+    machine,
+    vf: served.vf,
+    arriving: served.arriving,
+    dma,
+    tracker,
+    deviceLog,
+    console,
+    machineStateVersion: QEMU_STATE_VERSION,
+    translate: (iova) => served.translate(iova),
+    mappings: () => served.mappings(),
+    prepareMove: () => machine.prepareMove(),
+    finishMove: () => machine.finishMove(),
+    close,
+  };
+}
+
+/** Read through a monitor that disturbs no running guest; written while the destination's stands still. */
+class PciStateOfQemu implements QemuPciState {
+  readonly #options: Pick<AttachedQemuOptions, "qmp" | "device" | "directory">;
+  #reader: PciStateReader | undefined;
+
+  constructor(options: Pick<AttachedQemuOptions, "qmp" | "device" | "directory">) {
+    this.#options = options;
+  }
+
+  async prepareRead(): Promise<void> {
+    const { qmp, device } = this.#options;
+    this.#reader = await PciStateReader.open(qmp, device);
+    await this.#reader.read();
+  }
+
+  async read(): Promise<Uint8Array> {
+    assert(this.#reader !== undefined, "reading is prepared first");
+    return encodePciState(await this.#reader.read());
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    const state = decodePciState(bytes);
+    const gdbSocketPath = path.join(this.#options.directory, "gdb");
+    const restore = await PciRestore.prepare(this.#options.qmp, state, { gdbSocketPath });
+    await restore.finish(state);
+    void restore.close();
+  }
+}

@@ -3,11 +3,13 @@ import { connect, type Socket } from "node:net";
 import path from "node:path";
 import { OperationError } from "../../base/errors.ts";
 import { setForArrival } from "./migration-settings.ts";
-import { migrationStatus, waitForStatus } from "./migration-status.ts";
+import { waitUntilSettled } from "./migration-status.ts";
 import type { QmpClient } from "./qmp.ts";
 import { ReturnPathReader } from "./return-path.ts";
 
 const LOAD_TIMEOUT_MS = 60_000;
+/** From its last word, or its silence, to the status that says why. */
+const SETTLE_TIMEOUT_MS = 10_000;
 
 /** QEMU listens from `begin` on, so that nothing is left to set up while the guest stands still. */
 export class IncomingMigration {
@@ -46,29 +48,24 @@ export class IncomingMigration {
   }
 
   /**
-   * Resolves when QEMU has loaded the state and stands at the guest's next instruction. Guest RAM is in place before.
-   * Rejects with OperationError `qemu-state-refused`; QEMU says why.
+   * Once. Resolves when QEMU has loaded the state and stands at the guest's next instruction. Guest RAM is in place before.
+   * Rejects with OperationError `qemu-state-refused`, in which QEMU says why, or as QmpClient when QEMU is gone.
    */
   async load(state: Uint8Array): Promise<void> {
-    this.#socket.write(state);
     const timer = setTimeout(() => this.#socket.destroy(), LOAD_TIMEOUT_MS);
-    while (this.#reader.shut === undefined && !this.#isOver) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#onChange = resolve;
-      await promise;
+    try {
+      this.#socket.write(state);
+      while (this.#reader.shut === undefined && !this.#isOver) {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        this.#onChange = resolve;
+        await promise;
+      }
+      const { status, error } = await waitUntilSettled(this.#qmp, SETTLE_TIMEOUT_MS);
+      if (status !== "completed") throw refused(error ?? `its migration is ${status}`);
+    } finally {
+      clearTimeout(timer);
+      this.#socket.destroy();
     }
-    clearTimeout(timer);
-    const { status, error } =
-      this.#reader.shut === 0
-        ? await waitForStatus(this.#qmp, ["completed", "failed"], LOAD_TIMEOUT_MS)
-        : await migrationStatus(this.#qmp);
-    this.#socket.destroy();
-    if (status !== "completed") throw refused(error ?? `its migration is ${status}`);
-  }
-
-  /** The guest does not come. */
-  close(): void {
-    this.#socket.destroy();
   }
 }
 

@@ -21,25 +21,21 @@ export async function migrationStatus(qmp: QmpClient): Promise<MigrationStatus> 
   return { status, error, isUnderWay: !settled.has(status) };
 }
 
-/** Waits for one of the words. Rejects with OperationError `qemu-migration-stuck`, or as QmpClient. */
-export async function waitForStatus(
-  qmp: QmpClient,
-  words: readonly string[],
-  timeoutMs: number,
-): Promise<MigrationStatus> {
+/** Waits until it is not under way. Rejects with OperationError `qemu-migration-stuck`, or as QmpClient. */
+export async function waitUntilSettled(qmp: QmpClient, timeoutMs: number): Promise<MigrationStatus> {
   const startMs = performance.now();
   for (;;) {
     const status = await migrationStatus(qmp);
-    if (words.includes(status.status)) return status;
-    if (performance.now() - startMs > timeoutMs) throw stuck(status.status, words, timeoutMs);
+    if (!status.isUnderWay) return status;
+    if (performance.now() - startMs > timeoutMs) throw stuck(status.status, timeoutMs);
     await sleep(POLL_MS);
   }
 }
 
-function stuck(status: string, words: readonly string[], timeoutMs: number): OperationError<"qemu-migration-stuck"> {
+function stuck(status: string, timeoutMs: number): OperationError<"qemu-migration-stuck"> {
   return new OperationError({
     code: "qemu-migration-stuck",
-    message: `QEMU's migration is still "${status}" after ${timeoutMs / 1000} s; it should be ${words.join(" or ")}.`,
+    message: `QEMU's migration is still "${status}" after ${timeoutMs / 1000} s.`,
     advice: "Look at `info migrate` in QEMU's monitor, and cancel it there with `migrate_cancel`.",
     facts: { status },
   });

@@ -81,66 +81,81 @@ function subsection(name: string, content: Uint8Array): Uint8Array {
   return Buffer.concat([Uint8Array.of(SectionType.subsection), short(name), u32(1), content]);
 }
 
-function command({ number, payload }: Sent & { kind: "command" }): Uint8Array {
-  return Buffer.concat([Uint8Array.of(SectionType.command), u16(number), u16(payload.length), payload]);
-}
-
 /** Writes a stream as QEMU does (migration/savevm.c, migration/ram.c), which names a block only where it changes. */
-class StreamWriter {
-  readonly #parts: Uint8Array[] = [];
+export class StreamWriter {
+  #parts: Uint8Array[] = [];
   readonly #namesEach: boolean;
   #block: string | undefined;
 
-  constructor(namesEach: boolean) {
+  /** `namesEach`: every record names its block. */
+  constructor(namesEach = false) {
     this.#namesEach = namesEach;
   }
 
-  add(...parts: readonly Uint8Array[]): void {
-    this.#parts.push(...parts);
+  /** What was written since it was last asked for. */
+  taken(): Uint8Array {
+    const bytes = Buffer.concat(this.#parts);
+    this.#parts = [];
+    return bytes;
   }
 
-  ramSection(type: number, records: readonly RamRecord[]): void {
-    this.add(Uint8Array.of(type), RAM_SECTION);
+  head(description: StreamDescription): this {
+    const { machine, capabilities, uuid, blocks, commands } = description;
+    this.#add(Buffer.from("QEVM"), u32(3));
+    this.#add(Uint8Array.of(SectionType.configuration), u32(machine.length), Buffer.from(machine, "latin1"));
+    if (capabilities.length > 0) {
+      const names = capabilities.map(short);
+      this.#add(subsection("configuration/capabilities", Buffer.concat([u32(names.length), ...names])));
+    }
+    if (uuid !== undefined) this.#add(subsection("configuration/uuid", uuid));
+    for (const one of commands) this.command(one);
+    this.#add(Uint8Array.of(SectionType.start), RAM_SECTION, short("ram"), u32(0), u32(4));
+    const totalBytes = blocks.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
+    this.#add(u64(totalBytes + RamFlag.blockList));
+    for (const { name, usedBytes } of blocks) this.#add(short(name), u64(usedBytes));
+    this.#add(endOfSection, footer);
+    return this;
+  }
+
+  command({ number, payload }: Sent & { kind: "command" }): this {
+    this.#add(Uint8Array.of(SectionType.command), u16(number), u16(payload.length), payload);
+    return this;
+  }
+
+  ram(type: number, records: readonly RamRecord[]): this {
+    this.#add(Uint8Array.of(type), RAM_SECTION);
     for (const { block, page, fill } of records) {
       const isSame = block === this.#block && !this.#namesEach;
       const flags = (fill === 0 ? RamFlag.zero : RamFlag.page) | (isSame ? RamFlag.sameBlock : 0);
-      this.add(ramWord(page, flags));
-      if (!isSame) this.add(short(block));
-      this.add(new Uint8Array(fill === 0 ? 1 : RAM_PAGE_BYTES).fill(fill));
+      this.#add(ramWord(page, flags));
+      if (!isSame) this.#add(short(block));
+      this.#add(new Uint8Array(fill === 0 ? 1 : RAM_PAGE_BYTES).fill(fill));
       this.#block = block;
     }
-    this.add(endOfSection, footer);
+    this.#add(endOfSection, footer);
+    return this;
   }
 
-  bytes(): Uint8Array {
-    return Buffer.concat(this.#parts);
+  /** The last section of RAM, the devices and their description. */
+  end({ last, devices, text }: StreamDescription): this {
+    this.ram(SectionType.last, last);
+    this.#add(devices, Uint8Array.of(SectionType.end, SectionType.description), u32(text.length), Buffer.from(text));
+    return this;
+  }
+
+  #add(...parts: readonly Uint8Array[]): void {
+    this.#parts.push(...parts);
   }
 }
 
-/** `namesEach`: every record names its block. */
+/** A whole stream at once; see StreamWriter. */
 export function encodeStream(description: StreamDescription, namesEach = false): Uint8Array {
-  const { machine, capabilities, uuid, blocks, commands, sent, last, devices, text } = description;
-  const writer = new StreamWriter(namesEach);
-  writer.add(Buffer.from("QEVM"), u32(3));
-  writer.add(Uint8Array.of(SectionType.configuration), u32(machine.length), Buffer.from(machine, "latin1"));
-  if (capabilities.length > 0) {
-    const names = capabilities.map(short);
-    writer.add(subsection("configuration/capabilities", Buffer.concat([u32(names.length), ...names])));
+  const writer = new StreamWriter(namesEach).head(description);
+  for (const one of description.sent) {
+    if (one.kind === "command") writer.command(one);
+    else writer.ram(SectionType.part, one.records);
   }
-  if (uuid !== undefined) writer.add(subsection("configuration/uuid", uuid));
-  writer.add(...commands.map(command));
-  writer.add(Uint8Array.of(SectionType.start), RAM_SECTION, short("ram"), u32(0), u32(4));
-  const totalBytes = blocks.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
-  writer.add(u64(totalBytes + RamFlag.blockList));
-  for (const { name, usedBytes } of blocks) writer.add(short(name), u64(usedBytes));
-  writer.add(endOfSection, footer);
-  for (const one of sent) {
-    if (one.kind === "command") writer.add(command(one));
-    else writer.ramSection(SectionType.part, one.records);
-  }
-  writer.ramSection(SectionType.last, last);
-  writer.add(devices, Uint8Array.of(SectionType.end, SectionType.description), u32(text.length), Buffer.from(text));
-  return writer.bytes();
+  return writer.end(description).taken();
 }
 
 /** All records of RAM, in the order they are sent. */

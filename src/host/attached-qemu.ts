@@ -45,7 +45,8 @@ export function attachQemu(options: AttachedQemuOptions): AttachedQemu {
     machineStateVersion: QEMU_STATE_VERSION,
     translate: (iova) => served.translate(iova),
     mappings: () => served.mappings(),
-    prepareMove: () => machine.prepareMove(),
+    prepareMove: async () => Buffer.from(await machine.prepareMove()).toString("base64"),
+    prepareArrival: (hint = "") => machine.prepareArrival(Buffer.from(hint, "base64")),
     finishMove: () => machine.finishMove(),
     close,
   };
@@ -55,15 +56,16 @@ export function attachQemu(options: AttachedQemuOptions): AttachedQemu {
 class PciStateOfQemu implements QemuPciState {
   readonly #options: Pick<AttachedQemuOptions, "qmp" | "device" | "directory">;
   #reader: PciStateReader | undefined;
+  #restore: PciRestore | undefined;
 
   constructor(options: Pick<AttachedQemuOptions, "qmp" | "device" | "directory">) {
     this.#options = options;
   }
 
-  async prepareRead(): Promise<void> {
+  async prepareRead(): Promise<Uint8Array> {
     const { qmp, device } = this.#options;
     this.#reader = await PciStateReader.open(qmp, device);
-    await this.#reader.read();
+    return this.read();
   }
 
   async read(): Promise<Uint8Array> {
@@ -71,11 +73,14 @@ class PciStateOfQemu implements QemuPciState {
     return encodePciState(await this.#reader.read());
   }
 
-  async write(bytes: Uint8Array): Promise<void> {
-    const state = decodePciState(bytes);
+  async prepareWrite(early: Uint8Array): Promise<void> {
     const gdbSocketPath = path.join(this.#options.directory, "gdb");
-    const restore = await PciRestore.prepare(this.#options.qmp, state, { gdbSocketPath });
-    await restore.finish(state);
-    void restore.close();
+    this.#restore = await PciRestore.prepare(this.#options.qmp, decodePciState(early), { gdbSocketPath });
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    assert(this.#restore !== undefined, "writing is prepared first");
+    await this.#restore.finish(decodePciState(bytes));
+    void this.#restore.close();
   }
 }

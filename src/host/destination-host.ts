@@ -81,6 +81,7 @@ export class DestinationHost {
     this.#spare = undefined;
     this.#arrival = arrival;
     const { machine, vf, arriving, dma } = arrival.guest;
+    await arrival.guest.prepareArrival(offer.machineHint);
     dma.addObserver(this.#deliveries);
     this.#interruptsBefore = vf.statistics.interruptsSent;
     return {

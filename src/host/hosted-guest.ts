@@ -35,8 +35,10 @@ export interface HostedGuest extends MigratableVm {
   /** What the addresses that the VF uses mean now; left out where they are guest physical ones. */
   readonly mappings?: () => readonly Mapping[];
   readonly machineStateVersion: number;
-  /** On the source, while the guest runs: what takes too long for a guest that stands still. */
-  prepareMove(): Promise<void>;
+  /** On the source, while the guest runs: what takes too long for a guest that stands still. Gives an offer's hint. */
+  prepareMove(): Promise<string | undefined>;
+  /** On the destination, with that hint, before the source sends anything. */
+  prepareArrival(machineHint: string | undefined): Promise<void>;
   /** On the source: the guest runs elsewhere, and never again here. */
   finishMove(): Promise<void>;
   /** Ends the guest. */

@@ -167,7 +167,11 @@ async function assemble(
     translate,
     console: machine.console,
     machineStateVersion,
-    prepareMove: async () => machine.rehearseSave(),
+    prepareMove: async () => {
+      machine.rehearseSave();
+      return undefined;
+    },
+    prepareArrival: async () => {},
     finishMove: async () => {},
     close: () => machine.close(),
   };

@@ -25,6 +25,8 @@ export interface MoveOutOptions {
   /** The VF's address. */
   readonly mac: string;
   readonly machineStateVersion: number;
+  /** See Offer. */
+  readonly machineHint?: string | undefined;
   readonly onEvent: MigrationEventSink;
   /** See SourceOptions. */
   readonly betweenSteps?: () => void;
@@ -35,7 +37,17 @@ export interface MoveOutOptions {
 
 /** Rejects only if the destination could not be reached to begin with. */
 export async function moveOut(options: MoveOutOptions): Promise<MoveResult> {
-  const { vm, move, mac, machineStateVersion, onEvent, betweenSteps, signal, connect = connectTcp } = options;
+  const {
+    vm,
+    move,
+    mac,
+    machineStateVersion,
+    machineHint,
+    onEvent,
+    betweenSteps,
+    signal,
+    connect = connectTcp,
+  } = options;
   const migrationId = randomBytes(16).toString("hex") as MigrationId;
   const transport = await connectForMove(move, connect);
   const outcome = await migrateOut({
@@ -46,6 +58,7 @@ export async function moveOut(options: MoveOutOptions): Promise<MoveResult> {
     migrationId,
     mac,
     machineStateVersion,
+    ...(machineHint === undefined ? {} : { machineHint }),
     limits: move,
     onEvent,
     yieldToGuest: () => nextTurn(),

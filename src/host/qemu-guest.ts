@@ -51,7 +51,6 @@ export async function startQemuGuest(options: HostedGuestOptions, kind: QemuGues
 /** A QEMU that waits for a guest, with its VF stopped. */
 export async function expectQemuGuest(options: HostedGuestOptions, kind: QemuGuestKind): Promise<AttachedQemu> {
   const guest = await assemble(options, kind, { isRunning: false });
-  await guest.machine.prepareArrival();
   guest.vf.stop();
   return guest;
 }

@@ -96,12 +96,13 @@ export class SourceHost {
     this.#droppedBeforeMove = frameDrops(vf.statistics);
     this.#framesBeforeMove = this.#ledger.framesCompleted;
     this.#cancelling = new AbortController();
-    await this.#guest.prepareMove();
+    const machineHint = await this.#guest.prepareMove();
     const result = await moveOut({
       vm: this.#guest,
       move,
       mac: this.#settings.mac,
       machineStateVersion,
+      machineHint,
       onEvent: (event) => this.#onEvent(event),
       betweenSteps: () => this.#runner.betweenSteps(),
       signal: this.#cancelling.signal,

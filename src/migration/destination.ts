@@ -48,7 +48,12 @@ export interface DestinationOptions {
 export type DestinationOutcome =
   | { readonly kind: "running"; readonly vm: PreparedVm }
   /** The guest does not run here and never will. */
-  | { readonly kind: "discarded"; readonly error: OperationError }
+  | {
+      readonly kind: "discarded";
+      readonly error: OperationError;
+      /** Undefined if it ended before anything was offered. */
+      readonly migrationId: MigrationId | undefined;
+    }
   /** The connection only asked about the outcome of an earlier one. */
   | { readonly kind: "answered" };
 
@@ -88,13 +93,18 @@ export class Destination {
     if (this.#outcomes.size > OUTCOMES_KEPT && oldest !== undefined) this.#outcomes.delete(oldest);
   }
 
+  /** Gives a migration that is under way up for good, unless it was already told to go: then the guest runs here. */
+  giveUp(id: MigrationId, why: OperationError): void {
+    this.#underWay.get(id)?.giveUp(why);
+  }
+
   /**
    * Answers for an earlier connection. One that has not seen `go` is given up first, so that the answer stays true; one
    * that has is waited for.
    */
   async outcomeOf(id: MigrationId): Promise<Outcome["outcome"]> {
     const reception = this.#underWay.get(id);
-    reception?.giveUp();
+    reception?.giveUp(superseded());
     await reception?.outcome;
     return this.#outcomes.get(id) ?? "unknown";
   }
@@ -312,14 +322,9 @@ class Reception {
     }
   }
 
-  /** Asked for by a new connection of the source: before `go`, this side gives the guest up for good. */
-  giveUp(): void {
+  /** Before `go`, this side gives the guest up for good. */
+  giveUp(error: OperationError): void {
     if (this.#goHeard) return;
-    const error = new OperationError({
-      code: "superseded",
-      message: "The source asked on a new connection what became of this migration; it was given up.",
-      advice: "Start the migration again.",
-    });
     this.#conversation.fail(error);
     this.#ended(error);
   }
@@ -339,7 +344,7 @@ class Reception {
       });
     this.#emit({ kind: "failed", code: reason.code, message: reason.message, facts: reason.facts });
     const vm = this.#vm;
-    this.#finish("discarded", { kind: "discarded", error: reason });
+    this.#finish("discarded", { kind: "discarded", error: reason, migrationId: this.#offer?.migrationId });
     if (vm !== undefined) this.#inTurn(vm.discard());
   }
 
@@ -356,6 +361,14 @@ class Reception {
   #emit(event: EventWithoutTime): void {
     this.#options.onEvent({ atMs: this.#options.clock.nowMs(), ...event });
   }
+}
+
+function superseded(): OperationError {
+  return new OperationError({
+    code: "superseded",
+    message: "The source asked on a new connection what became of this migration; it was given up.",
+    advice: "Start the migration again.",
+  });
 }
 
 type EventWithoutTime = MigrationEvent extends infer Event

@@ -36,6 +36,8 @@ export interface SourceOptions {
   /** For the offer: who the VF is. */
   readonly mac: string;
   readonly machineStateVersion: number;
+  /** See Offer; left out by machines that need no preparation. */
+  readonly machineHint?: string;
   readonly limits: SourceLimits;
   readonly onEvent: MigrationEventSink;
   /** Lets the guest and the device have the thread; called between batches. */
@@ -118,7 +120,7 @@ class SourceMigration {
   }
 
   async #negotiate(): Promise<void> {
-    const { vm, strategy, migrationId, mac, machineStateVersion } = this.#options;
+    const { vm, strategy, migrationId, mac, machineStateVersion, machineHint } = this.#options;
     const { memory, kind } = vm.machine;
     await this.#conversation.send(helloFrom(PROGRAM));
     await this.#conversation.expect("hello-ack");
@@ -134,6 +136,7 @@ class SourceMigration {
       machineStateVersion,
       queuePairs: vm.vf.queuePairs,
       mac,
+      ...(machineHint === undefined ? {} : { machineHint }),
     };
     await this.#conversation.send(offer);
     await this.#conversation.expect("accept");

@@ -14,10 +14,12 @@ const HEADER_BYTES = 8;
 
 /** What QEMU keeps of the VF on its own side, and cannot migrate: configuration space and MSI-X table. */
 export interface QemuPciState {
-  /** On the source, while the guest runs: what can be found out early. */
-  prepareRead(): Promise<void>;
+  /** On the source, while the guest runs: what can be found out early, and most likely stays so. */
+  prepareRead(): Promise<Uint8Array>;
   /** Of a guest that is stopped. */
   read(): Promise<Uint8Array>;
+  /** On the destination, with what `prepareRead` gave: what can be done before QEMU has loaded its state. */
+  prepareWrite(early: Uint8Array): Promise<void>;
   write(state: Uint8Array): Promise<void>;
 }
 
@@ -60,18 +62,22 @@ export class QemuMachine implements Pick<
     return this.#isPaused;
   }
 
-  /** Source, before the engine begins: QEMU logs from now on. Rejects as OutgoingMigration.begin. */
-  async prepareMove(): Promise<void> {
+  /**
+   * Source, before the engine begins: QEMU logs from now on. Gives what the destination is to prepare by. Rejects as
+   * OutgoingMigration.begin.
+   */
+  async prepareMove(): Promise<Uint8Array> {
     // A move that failed before the guest was stopped has left it to us.
     await this.#endMove();
     const { qmp, directory, memory, pciState } = this.#options;
-    await pciState.prepareRead();
     this.#outgoing = await OutgoingMigration.begin({ qmp, directory, pages: memory.pages });
+    return pciState.prepareRead();
   }
 
-  /** Destination, before the engine begins. Rejects as IncomingMigration.begin. */
-  async prepareArrival(): Promise<void> {
-    const { qmp, directory } = this.#options;
+  /** Destination, with what `prepareMove` gave. Rejects as IncomingMigration.begin. */
+  async prepareArrival(early: Uint8Array): Promise<void> {
+    const { qmp, directory, pciState } = this.#options;
+    await pciState.prepareWrite(early);
     this.#incoming = await IncomingMigration.begin(qmp, directory);
   }
 

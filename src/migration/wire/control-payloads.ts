@@ -51,6 +51,9 @@ function isWholePages(memoryBytes: number, pageBytes: number): boolean {
   return isPageSize(pageBytes) && memoryBytes % pageBytes === 0 && memoryBytes / pageBytes < 2 ** 32;
 }
 
+/** Base64 of some kilobytes; with the rest it fits into an offer's frame. */
+const machineHintCharactersMax = 12_288;
+
 const schemas = {
   hello: v.pipe(
     v.strictObject({ minVersion: version, maxVersion: version, capabilities, program: text(textMax.program) }),
@@ -69,6 +72,7 @@ const schemas = {
       machineStateVersion: integer(0, 0xffff),
       queuePairs: integer(0, 0xff),
       mac: v.pipe(v.string(), v.regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/)),
+      machineHint: v.exactOptional(v.pipe(v.string(), v.base64(), v.maxLength(machineHintCharactersMax))),
     }),
     v.check((offer) => isWholePages(offer.memoryBytes, offer.pageBytes), "memory is not whole pages of a power of two"),
   ),

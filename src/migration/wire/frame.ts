@@ -100,7 +100,7 @@ const statePartLength: LengthRange = { minBytes: statePrefixBytes + 1, maxBytes:
 export const payloadLengths: Readonly<Record<MessageKind, LengthRange>> = {
   hello: { minBytes: 2, maxBytes: 4 * kibibyte },
   "hello-ack": { minBytes: 2, maxBytes: 4 * kibibyte },
-  offer: { minBytes: 2, maxBytes: 4 * kibibyte },
+  offer: { minBytes: 2, maxBytes: 16 * kibibyte },
   accept: exactly(0),
   pages: { minBytes: pagesPayloadBytes(1, pageBytesMin), maxBytes: pagesPayloadBytes(pagesPerFrameMax, pageBytesMax) },
   "zero-pages": { minBytes: zeroPagesPrefixBytes + 8, maxBytes: zeroPagesPrefixBytes + 8 * rangesPerFrameMax },

@@ -111,6 +111,8 @@ export interface Offer {
   readonly queuePairs: number;
   /** Six hexadecimal bytes in lower case with colons. */
   readonly mac: string;
+  /** Base64, for the destination's machine alone: what lets it do early what would else be done while the guest stands. */
+  readonly machineHint?: string;
 }
 
 /** The destination has room for the offered machine and is able to load its state. */

@@ -95,7 +95,6 @@ const end = v.variant("kind", [
   /** The guest runs on the destination. */
   v.object({
     kind: v.literal("completed"),
-    memoryBytes: count,
     bytesSent: count,
     methods: v.object({ cpuDirtyLog: text, tracker: text }),
   }),
@@ -104,7 +103,7 @@ const end = v.variant("kind", [
   /** Nobody could be asked; the guest stands still here. */
   v.object({ kind: v.literal("outcome-unknown"), failure }),
   /** The guest that was expected runs here. */
-  v.object({ kind: v.literal("arrived"), memoryBytes: count }),
+  v.object({ kind: v.literal("arrived") }),
   /** The guest that was expected does not run here. */
   v.object({ kind: v.literal("discarded"), failure }),
   v.object({ kind: v.literal("taken-back") }),

@@ -10,6 +10,7 @@ import type { FrameSink } from "../../nic/ports.ts";
 import { preparePasst } from "../assets.ts";
 import { hostClock } from "../clock.ts";
 import { plugCable, type Cable } from "../fabric-client.ts";
+import { UPLINK_PORT } from "../fabric-messages.ts";
 import { cablePath, FabricServer } from "../fabric-server.ts";
 
 export type UplinkChoice =
@@ -51,11 +52,11 @@ export async function openUplink(choice: UplinkChoice, events: UplinkEvents): Pr
 }
 
 /** The VF is not called back from within its own sending. */
-function peerUplink({ onFrame }: UplinkEvents): Uplink {
+function peerUplink(events: UplinkEvents): Uplink {
   const { peerMac: mac, peerIp: ip } = networkPlan;
   const send = (frame: Uint8Array): void => {
     const kept = frame.slice();
-    setImmediate(() => onFrame(kept));
+    setImmediate(() => events.onFrame(kept));
   };
   const peer = new Peer({ clock: hostClock, station: { mac, ip }, send });
   return { isUp: true, frame: (bytes) => peer.frame(bytes), close: async () => {} };
@@ -65,12 +66,20 @@ function peerUplink({ onFrame }: UplinkEvents): Uplink {
 class PasstUplink implements Uplink {
   readonly #cable: Cable;
   readonly #close: () => Promise<void>;
-  isUp = true;
+  #isUp = true;
+  #isClosed = false;
 
   static async open(events: UplinkEvents): Promise<Uplink> {
     const { path: program } = await preparePasst();
     const directory = await mkdtemp(path.join(tmpdir(), "uw-"));
-    const fabric = new FabricServer({ clock: hostClock, seed: 0, onEvent: () => {} });
+    const watch = { onUnplugged: (_why: string): void => {} };
+    const fabric = new FabricServer({
+      clock: hostClock,
+      seed: 0,
+      onEvent: (event) => {
+        if (event.kind === "unplugged" && event.port === UPLINK_PORT) watch.onUnplugged(event.why);
+      },
+    });
     const close = async (): Promise<void> => {
       await fabric.close();
       await rm(directory, { recursive: true, force: true });
@@ -78,7 +87,9 @@ class PasstUplink implements Uplink {
     try {
       await fabric.addCable("vf", directory);
       await fabric.connectPasst(program);
-      return new PasstUplink(await plugCable(cablePath(directory, "vf")), close, events);
+      const uplink = new PasstUplink(await plugCable(cablePath(directory, "vf")), close, events);
+      watch.onUnplugged = (why) => uplink.#passtEnded(why, events);
+      return uplink;
     } catch (thrown) {
       await close();
       throw thrown;
@@ -88,7 +99,17 @@ class PasstUplink implements Uplink {
   private constructor(cable: Cable, close: () => Promise<void>, events: UplinkEvents) {
     this.#cable = cable;
     this.#close = close;
-    cable.onFrame = events.onFrame;
+    cable.onFrame = (frame) => events.onFrame(frame);
+  }
+
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+
+  #passtEnded(why: string, events: UplinkEvents): void {
+    if (this.#isClosed) return;
+    this.#isUp = false;
+    events.onLink(false, `passt ended (${why})`);
   }
 
   frame(bytes: Uint8Array): void {
@@ -96,6 +117,7 @@ class PasstUplink implements Uplink {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#cable.close();
     await this.#close();
   }
@@ -150,23 +172,28 @@ class SocketUplink implements Uplink {
     const cable = await plugCable(this.#path);
     if (this.#isClosed) return cable.close();
     this.#cable = cable;
-    cable.onFrame = this.#events.onFrame;
-    void cable.closed.then((error) => {
-      this.#cable = undefined;
-      if (this.#isClosed) return;
-      this.#events.onLink(false, error?.message ?? "the other end hung up");
-      this.#plugLater();
-    });
+    cable.onFrame = (frame) => this.#events.onFrame(frame);
+    void this.#replugWhenOut(cable);
+  }
+
+  async #replugWhenOut(cable: Cable): Promise<void> {
+    const error = await cable.closed;
+    this.#cable = undefined;
+    if (this.#isClosed) return;
+    this.#events.onLink(false, error?.message ?? "the other end hung up");
+    this.#plugLater();
   }
 
   #plugLater(): void {
-    this.#timer = setTimeout(() => {
-      this.#plug().then(
-        () => {
-          if (this.isUp) this.#events.onLink(true, "it is plugged in again");
-        },
-        () => this.#plugLater(),
-      );
-    }, RECONNECT_MS);
+    this.#timer = setTimeout(() => void this.#plugAgain(), RECONNECT_MS);
+  }
+
+  async #plugAgain(): Promise<void> {
+    try {
+      await this.#plug();
+      if (this.isUp) this.#events.onLink(true, "it is plugged in again");
+    } catch {
+      this.#plugLater();
+    }
   }
 }

@@ -38,7 +38,7 @@ export async function listenOnStream(options: ListenOptions): Promise<ChannelLis
  * Node makes the socket's file with the mode that the process's umask leaves. So it is made in a directory that nobody
  * else can enter, gets its mode, and only then its place. Gives the file.
  */
-async function bindPrivately(server: Server, socketPath: string): Promise<SocketFile | undefined> {
+export async function bindPrivately(server: Server, socketPath: string): Promise<SocketFile | undefined> {
   const directory = mkdtempSync(path.join(path.dirname(socketPath), ".vf-"));
   try {
     const first = path.join(directory, "s");

@@ -71,7 +71,12 @@ export class QemuMachine implements Pick<
     await this.#endMove();
     const { qmp, directory, memory, pciState } = this.#options;
     this.#outgoing = await OutgoingMigration.begin({ qmp, directory, pages: memory.pages });
-    return pciState.prepareRead();
+    try {
+      return await pciState.prepareRead();
+    } catch (thrown) {
+      await this.#endMove().catch(() => {});
+      throw thrown;
+    }
   }
 
   /** Destination, with what `prepareMove` gave. Rejects as IncomingMigration.begin. */

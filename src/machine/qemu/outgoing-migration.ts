@@ -81,7 +81,10 @@ export class OutgoingMigration implements CpuDirtyLog {
       },
     });
     this.#server = createServer((socket) => this.#connected(socket));
-    void qmp.closed.then((error) => this.#fail(error));
+    void qmp.closed.then((error) => {
+      this.#fail(error);
+      return this.#close();
+    });
   }
 
   async #begin(): Promise<void> {

@@ -6,6 +6,7 @@ import { vIommus } from "../machine/qemu/qemu-command-line.ts";
 import type { Environment } from "./environment.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { checkingUsage } from "./failure.ts";
+import { cancelOnInterrupt } from "./interrupt.ts";
 import { checkFilesReadable, defaults, machines, migrateOptionsFrom, type MigrateWords } from "./migrate-options.ts";
 import { PROGRAM, VERSION } from "./program.ts";
 import { Progress } from "./progress.ts";
@@ -107,7 +108,11 @@ async function migrate(
   const recording = words.record === undefined ? undefined : await Recording.open(words.record, options, VERSION);
   const progress = new Progress(environment.stderr, environment.clock);
   const ticking = setInterval(() => progress.tick(), TICK_MS);
-  const cancelling = cancelOnInterrupt(environment, progress);
+  const cancelling = cancelOnInterrupt(
+    environment,
+    () => progress.note("Cancelling; the guest goes on running on the source. Ctrl-C again leaves at once."),
+    () => progress.end(),
+  );
   try {
     const run = await loadRunner();
     const report = await run(options, {
@@ -129,27 +134,4 @@ async function migrate(
     const failure = await recording?.close();
     if (failure !== undefined) environment.stderr.write(`${failure.message} (${String(failure.facts["reason"])})\n`);
   }
-}
-
-/**
- * npm sends on the interrupt that the terminal has already sent to everyone: two that come this close are one.
- */
-const SAME_INTERRUPT_MS = 500;
-
-/** The first interrupt cancels, and the source resumes its guest; the second leaves without waiting for that. */
-function cancelOnInterrupt(environment: Environment, progress: Progress): { signal: AbortSignal; stop: () => void } {
-  const controller = new AbortController();
-  let cancelledAtMs = 0;
-  const stop = environment.onInterrupt(() => {
-    const nowMs = environment.clock.nowMs();
-    if (!controller.signal.aborted) {
-      cancelledAtMs = nowMs;
-      controller.abort();
-      progress.note("Cancelling; the guest goes on running on the source. Ctrl-C again leaves at once.");
-    } else if (nowMs - cancelledAtMs >= SAME_INTERRUPT_MS) {
-      progress.end();
-      environment.leave(ExitCode.interrupted);
-    }
-  });
-  return { signal: controller.signal, stop };
 }

@@ -3,6 +3,7 @@ import { createWriteStream, type WriteStream } from "node:fs";
 import { once } from "node:events";
 import { OperationError } from "../base/errors.ts";
 import type { MigrateOptions, SidedEvent } from "../host/report.ts";
+import type { MoveRequest } from "../host/vf-server/requests.ts";
 
 /** Versions of the file's shape: the header and one SidedEvent per line. Numbers that are not finite are null. */
 export const RECORDING_FORMAT_VERSION = 1;
@@ -11,7 +12,8 @@ export interface RecordingHeader {
   readonly format: "underway-recording";
   readonly formatVersion: typeof RECORDING_FORMAT_VERSION;
   readonly program: string;
-  readonly options: MigrateOptions;
+  /** What `migrate`, or `sidecar`, was asked for. */
+  readonly options: MigrateOptions | MoveRequest;
 }
 
 /** A sink of the event stream that ends in a file. A disk that fills up does not stop a migration. */
@@ -29,7 +31,7 @@ export class Recording {
   }
 
   /** Begins a new file, or empties an old one. Throws OperationError `recording-failed`. */
-  static async open(file: string, options: MigrateOptions, program: string): Promise<Recording> {
+  static async open(file: string, options: RecordingHeader["options"], program: string): Promise<Recording> {
     const stream = createWriteStream(file);
     try {
       await once(stream, "open");

@@ -8,7 +8,9 @@ import { reportFailure, WrongUsage } from "./failure.ts";
 import { migrateCommand, type MigrationRunner } from "./migrate-command.ts";
 import { PROGRAM, VERSION } from "./program.ts";
 import { replayCommand } from "./replay-command.ts";
+import { sidecarCommand, type Controller } from "./sidecar-command.ts";
 import { strategiesCommand } from "./strategies-command.ts";
+import { vfCommand, type VfService } from "./vf-command.ts";
 
 const exitCodesText = `Exit codes:
 ${exitCodeMeanings.map(([code, meaning]) => `  ${String(code).padStart(3)}  ${meaning}`).join("\n")}
@@ -20,6 +22,7 @@ export async function runCli(
   environment: Environment,
   loadRunner: () => Promise<MigrationRunner>,
   loadExplorer = exploreThreads,
+  loadVf = vfServer,
 ): Promise<ExitCode> {
   let exitCode: ExitCode = ExitCode.wrongUsage;
   const done = (code: ExitCode): void => {
@@ -30,6 +33,8 @@ export async function runCli(
     exploreCommand(environment, loadExplorer, done),
     replayCommand(environment, done),
     strategiesCommand(environment, done),
+    vfCommand(environment, async () => (await loadVf()).serve, done),
+    sidecarCommand(environment, async () => (await loadVf()).ask, done),
   ]);
   try {
     await program.parseAsync(words, { from: "user" });
@@ -46,6 +51,20 @@ async function exploreThreads(): Promise<Explorer> {
   return exploreInThreads;
 }
 
+/** What `vf` and `sidecar` do their work with. */
+export interface VfParts {
+  readonly serve: VfService;
+  readonly ask: Controller;
+}
+
+async function vfServer(): Promise<VfParts> {
+  const [{ serveVf }, { askForJob }] = await Promise.all([
+    import("../host/vf-server/serve.ts"),
+    import("../host/vf-server/control-client.ts"),
+  ]);
+  return { serve: serveVf, ask: askForJob };
+}
+
 function underway(environment: Environment, commands: readonly Command[]): Command {
   const program = new Command("underway")
     .name(PROGRAM)
@@ -60,7 +79,7 @@ function underway(environment: Environment, commands: readonly Command[]): Comma
     .addHelpText("after", `\nExamples:\n  $ ${PROGRAM} migrate\n  $ ${PROGRAM} migrate --help\n`)
     .addHelpText("afterAll", exitCodesText);
   for (const command of commands) program.addCommand(command);
-  for (const command of [program, ...program.commands]) {
+  for (const command of [program, ...program.commands, ...program.commands.flatMap((each) => each.commands)]) {
     command
       .exitOverride()
       .configureOutput(outputTo(environment))

@@ -4,10 +4,12 @@
 import { parseArgs } from "node:util";
 import { Worker, isMainThread, workerData } from "node:worker_threads";
 import { fuzzConsumer, type FuzzConsumer, type MemoryBounds } from "./fuzz-consumer.ts";
+import type { Mutation } from "./mutate.ts";
 
 export interface FuzzTarget {
   readonly make: () => FuzzConsumer;
   readonly streams: readonly Uint8Array[];
+  readonly mutate?: Mutation;
   /** Share of a run's inputs. */
   readonly share: number;
 }
@@ -47,6 +49,7 @@ async function work<Name extends string>(campaign: Campaign<Name>, given: Work):
       seed,
       firstInput,
       inputs: Math.ceil(inputs * (targets.length === 1 ? 1 : target.share)),
+      ...(target.mutate === undefined ? {} : { mutate: target.mutate }),
       ...(campaign.heldBytesMax === undefined ? {} : { heldBytesMax: campaign.heldBytesMax }),
       ...(campaign.memory === undefined ? {} : { memory: campaign.memory }),
       onInput: (input) => void Atomics.store(progress, 0, input),

@@ -7,7 +7,7 @@
 import { OperationError } from "../../src/base/errors.ts";
 import { SeededRandom } from "../../src/base/random.ts";
 import { liveBytes, MemoryWatch, type Memory } from "./memory-watch.ts";
-import { mutate } from "./mutate.ts";
+import { mutate, type Mutation } from "./mutate.ts";
 
 export interface FuzzConsumer {
   /** Takes the next bytes; throws or rejects with the OperationError that ended the stream. */
@@ -27,6 +27,8 @@ export interface MemoryBounds {
 
 export interface FuzzOptions {
   readonly seed: number;
+  /** How streams are mutated; as the wire's frames unless said otherwise. */
+  readonly mutate?: Mutation;
   readonly inputs: number;
   /** Number of the first input; one input is played again with `firstInput` and `inputs: 1`. */
   readonly firstInput?: number;
@@ -76,7 +78,7 @@ export async function fuzzConsumer(
   for (let input = first; input < first + options.inputs; input++) {
     options.onInput?.(input);
     const random = randomOf(options.seed, input);
-    const mutated = mutate(random, validStreams);
+    const mutated = (options.mutate ?? mutate)(random, validStreams);
     const fed = await feed(makeConsumer, mutated.bytes, random, options).catch((cause: unknown) => {
       const steps = mutated.steps.join(", ") || "nothing";
       throw new FuzzFailure(`seed ${options.seed} input ${input} (${steps}): ${String(cause)}`, { cause });

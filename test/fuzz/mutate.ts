@@ -10,7 +10,10 @@ export interface Mutated {
   readonly steps: readonly string[];
 }
 
-const interestingWords = [
+/** Makes one mutation of one of the streams; the others may lend pieces. */
+export type Mutation = (random: SeededRandom, streams: readonly Uint8Array[]) => Mutated;
+
+export const interestingWords = [
   0,
   1,
   2,
@@ -45,7 +48,7 @@ const interestingTexts = [
 ];
 const highestMessageNumber = 21;
 
-function pick<T>(random: SeededRandom, values: readonly T[]): T {
+export function pick<T>(random: SeededRandom, values: readonly T[]): T {
   return values[random.below(values.length)] as T;
 }
 
@@ -80,7 +83,7 @@ function concatenated(parts: readonly Uint8Array[]): Uint8Array {
 }
 
 /** Replaces `count` bytes at `at` by others. */
-function spliced(bytes: Uint8Array, at: number, count: number, inserted: Uint8Array): Uint8Array {
+export function spliced(bytes: Uint8Array, at: number, count: number, inserted: Uint8Array): Uint8Array {
   return concatenated([bytes.subarray(0, at), inserted, bytes.subarray(at + count)]);
 }
 
@@ -153,9 +156,9 @@ const frameMutations: Readonly<Record<string, FrameMutation>> = {
 };
 const frameMutationNames = Object.keys(frameMutations);
 
-type ByteMutation = (random: SeededRandom, bytes: Uint8Array, at: number) => Uint8Array;
+export type ByteMutation = (random: SeededRandom, bytes: Uint8Array, at: number) => Uint8Array;
 
-const byteMutations: Readonly<Record<string, ByteMutation>> = {
+export const byteMutations: Readonly<Record<string, ByteMutation>> = {
   "flip a bit": (random, bytes, at) => {
     bytes[at] = (bytes[at] ?? 0) ^ (1 << random.below(8));
     return bytes;

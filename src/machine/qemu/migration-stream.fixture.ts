@@ -43,6 +43,7 @@ export const smallStream: StreamDescription = {
       records: [
         { block: "ram", page: 0, fill: 0 },
         { block: "ram", page: 1, fill: 1 },
+        { block: "0000:00:01.0/vga.vram", page: 1, fill: 8 },
         { block: "0000:00:01.0/vga.vram", page: 2, fill: 9 },
       ],
     },

@@ -93,6 +93,15 @@ test("the machine's state is the stream without guest RAM, and with every other 
   );
 });
 
+test("nothing of what came is held on to once it was read", () => {
+  const { stream } = reader();
+  const bytes = Buffer.from(encodeStream(smallStream));
+  stream.push(bytes);
+  const state = Buffer.from(stream.machineState());
+  bytes.fill(0x55);
+  assert.equal(Buffer.compare(stream.machineState(), state), 0);
+});
+
 test("a page is dirty as soon as its record begins, before its bytes have come", () => {
   const description = { ...smallStream, sent: [], last: [{ block: "ram", page: 5, fill: 1 }] };
   const bytes = encodeStream(description);

@@ -156,7 +156,7 @@ export class MigrationStream {
   }
 
   *#keep(length: number): Generator<number, Uint8Array, Uint8Array> {
-    const bytes = (yield length).slice();
+    const bytes = copyOf(yield length);
     this.#head.append(bytes);
     if (this.#head.length > HEAD_BYTES_MAX) throw unknownStream(`more than ${HEAD_BYTES_MAX} bytes beside RAM`);
     return bytes;
@@ -220,7 +220,7 @@ export class MigrationStream {
   }
 
   *#ramSectionBody(): Generator<number, void, Uint8Array> {
-    const id = (yield 4).slice();
+    const id = copyOf(yield 4);
     if (this.#ramSection === undefined || u32(id, 0) !== u32(this.#ramSection, 0)) {
       throw unknownStream("a section that did not begin");
     }
@@ -245,7 +245,7 @@ export class MigrationStream {
       if (((yield 1)[0] as number) !== 0) throw unknownStream("a page filled with something else than zeros");
       if (!isGuestRam) this.#carried.set(block.name, page, undefined);
     } else if (isGuestRam) this.#skipping = RAM_PAGE_BYTES;
-    else this.#carried.set(block.name, page, (yield RAM_PAGE_BYTES).slice());
+    else this.#carried.set(block.name, page, copyOf(yield RAM_PAGE_BYTES));
     return true;
   }
 
@@ -280,4 +280,9 @@ export class MigrationStream {
       this.#descriptionEnd = at + u32(tail, header + 2);
     }
   }
+}
+
+/** What a socket gives are Buffers, whose `slice` copies nothing and would keep all that came with a page. */
+function copyOf(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes);
 }

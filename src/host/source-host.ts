@@ -2,7 +2,6 @@
 import { assert } from "../base/assert.ts";
 import { SeededRandom } from "../base/random.ts";
 import { Ledger } from "../audit/ledger.ts";
-import type { Mapping } from "../iommu/domain.ts";
 import type { MigrationEvent } from "../migration/events.ts";
 import { runCommand } from "../machine/shell.ts";
 import type { VfState } from "../nic/state.ts";
@@ -40,7 +39,6 @@ export class SourceHost {
   #dropsInMove: FrameDrops = {};
   #framesBeforeMove = 0;
   #vfAtPause: VfState | undefined;
-  #mappingsAtPause: readonly Mapping[] | undefined;
   #cancelling = new AbortController();
 
   private constructor(settings: VmSettings, guest: HostedGuest, cable: Cable, emit: (event: VmHostEvent) => void) {
@@ -122,7 +120,6 @@ export class SourceHost {
       this.#ledger.markVcpusPaused();
       this.#deliveries.markVcpusPaused();
       this.#vfAtPause = this.#guest.vf.save();
-      this.#mappingsAtPause = this.#guest.mappings?.();
     }
     if (event.kind === "device-stopped") this.#ledger.markDeviceStopped();
     if (event.kind === "phase" && event.phase === "hand-over") this.#runner.free();
@@ -142,7 +139,8 @@ export class SourceHost {
     return {
       ...writeSourceFiles(directory, { memory: machine.memory, ledger: this.#ledger }),
       vfAtPause: this.#vfAtPause,
-      mappingsAtPause: this.#mappingsAtPause,
+      // The guest that stands still has changed nothing about them.
+      mappingsAtPause: this.#guest.mappings?.(),
       vfAtEnd: vf.save(),
       lastDeliveryBeforePauseMs: this.#deliveries.lastMs,
       deliveriesAfterPause: this.#deliveries.sincePause,

@@ -64,10 +64,47 @@ function overlaps(key: number, firstPage: number, pageCount: number): boolean {
   return key * LEAF_PAGES < firstPage + pageCount && (key + 1) * LEAF_PAGES > firstPage;
 }
 
-function continues(before: Mapping, after: Mapping): boolean {
-  const isNext =
-    before.iova + before.lengthBytes === after.iova && before.address + before.lengthBytes === after.address;
-  return isNext && before.access === after.access;
+/** Puts pages that follow one another together; nothing is allocated for a page that only continues. */
+class Pieces {
+  readonly #pageBytes: number;
+  readonly #found: Mapping[] = [];
+  #iovaPage = 0;
+  #page = 0;
+  #access = 0;
+  #count = 0;
+
+  constructor(pageBytes: number) {
+    this.#pageBytes = pageBytes;
+  }
+
+  add(iovaPage: number, page: number, access: number): void {
+    const isNext = iovaPage === this.#iovaPage + this.#count && page === this.#page + this.#count;
+    if (this.#count > 0 && isNext && access === this.#access) {
+      this.#count++;
+      return;
+    }
+    this.#close();
+    this.#iovaPage = iovaPage;
+    this.#page = page;
+    this.#access = access;
+    this.#count = 1;
+  }
+
+  all(): Mapping[] {
+    this.#close();
+    return this.#found;
+  }
+
+  #close(): void {
+    if (this.#count === 0) return;
+    this.#found.push({
+      iova: this.#iovaPage * this.#pageBytes,
+      address: this.#page * this.#pageBytes,
+      lengthBytes: this.#count * this.#pageBytes,
+      access: this.#access,
+    });
+    this.#count = 0;
+  }
 }
 
 /**
@@ -132,24 +169,15 @@ export class Domain implements DmaDomain {
 
   /** What is mapped now, by rising iova, in pieces as long as address and permission allow. */
   mappings(): Mapping[] {
-    const found: { iova: number; address: number; lengthBytes: number; access: number }[] = [];
+    const pieces = new Pieces(this.#pageBytes);
     const keys = [...this.#leaves.keys()].toSorted((one, other) => one - other);
     for (const key of keys) {
       const { pages, access } = this.#leaves.get(key) as Leaf;
       for (let slot = 0; slot < LEAF_PAGES; slot++) {
-        if (access[slot] === 0) continue;
-        const piece = {
-          iova: (key * LEAF_PAGES + slot) * this.#pageBytes,
-          address: (pages[slot] as number) * this.#pageBytes,
-          lengthBytes: this.#pageBytes,
-          access: access[slot] as number,
-        };
-        const last = found.at(-1);
-        if (last !== undefined && continues(last, piece)) last.lengthBytes += piece.lengthBytes;
-        else found.push(piece);
+        if (access[slot] !== 0) pieces.add(key * LEAF_PAGES + slot, pages[slot] as number, access[slot] as number);
       }
     }
-    return found;
+    return pieces.all();
   }
 
   translate(iova: number, access: DmaAccess): number {

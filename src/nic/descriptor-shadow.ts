@@ -1,6 +1,7 @@
 // The tracker of a machine without a vIOMMU: what the driver posts is mapped, what it takes back is released.
 import { IdentityDomain, type DmaDomain } from "../iommu/domain.ts";
 import type { DmaPort } from "../iommu/dma-port.ts";
+import { DmaAccess } from "../iommu/fault-log.ts";
 import { MappedPages } from "../iommu/mapped-pages.ts";
 import type { MappedPageTracker } from "../iommu/tracker.ts";
 import type { PageGeometry } from "../memory/geometry.ts";
@@ -29,7 +30,11 @@ export interface DescriptorShadowOptions {
 export class DescriptorShadowTracker implements MappedPageTracker, BufferListener {
   readonly method = "descriptor-shadow";
   readonly #geometry: PageGeometry;
+  readonly #domain: DmaDomain;
   readonly #pages: MappedPages;
+  /** By page of the device's addresses, while a buffer is posted there: the guest's page behind it, and how many are. */
+  readonly #targets = new Map<number, number>();
+  readonly #postings = new Map<number, number>();
   readonly #rings: RingShadow;
   readonly #current: { readonly rings: RingShadow; readonly pages: MappedPages };
   #isStale = false;
@@ -37,6 +42,7 @@ export class DescriptorShadowTracker implements MappedPageTracker, BufferListene
   constructor(options: DescriptorShadowOptions) {
     const { pages, domain = new IdentityDomain(), ...rest } = options;
     this.#geometry = pages;
+    this.#domain = domain;
     this.#pages = new MappedPages(pages.count);
     this.#rings = new RingShadow({ ...rest, domain, listener: this });
     this.#current = { rings: this.#rings, pages: this.#pages };
@@ -71,13 +77,47 @@ export class DescriptorShadowTracker implements MappedPageTracker, BufferListene
   posted(address: number, lengthBytes: number): void {
     const { shift } = this.#geometry;
     const last = pageOf(address + lengthBytes - 1, shift);
-    for (let page = pageOf(address, shift); page <= last; page++) this.#pages.map(page);
+    for (let page = pageOf(address, shift); page <= last; page++) this.#map(page);
   }
 
   released(address: number, lengthBytes: number): void {
     const { shift } = this.#geometry;
     const last = pageOf(address + lengthBytes - 1, shift);
-    for (let page = pageOf(address, shift); page <= last; page++) this.#pages.release(page);
+    for (let page = pageOf(address, shift); page <= last; page++) this.#release(page);
+  }
+
+  /** What is mapped is what will be released, though the domain may lead elsewhere by then. */
+  #map(page: number): void {
+    if (this.#domain.isIdentity) {
+      this.#pages.map(page);
+      return;
+    }
+    const postings = this.#postings.get(page) ?? 0;
+    const target = postings === 0 ? this.#targetOf(page) : (this.#targets.get(page) as number);
+    this.#postings.set(page, postings + 1);
+    this.#targets.set(page, target);
+    if (target >= 0) this.#pages.map(target);
+  }
+
+  #release(page: number): void {
+    if (this.#domain.isIdentity) {
+      this.#pages.release(page);
+      return;
+    }
+    const target = this.#targets.get(page) as number;
+    const postings = (this.#postings.get(page) as number) - 1;
+    if (postings > 0) this.#postings.set(page, postings);
+    else {
+      this.#postings.delete(page);
+      this.#targets.delete(page);
+    }
+    if (target >= 0) this.#pages.release(target);
+  }
+
+  /** -1 where the device may not write. */
+  #targetOf(page: number): number {
+    const address = this.#domain.translate(page * this.#geometry.sizeBytes, DmaAccess.write);
+    return address < 0 ? -1 : pageOf(address, this.#geometry.shift);
   }
 
   mappedInto(into: PageSet): void {

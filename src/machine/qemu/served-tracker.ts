@@ -57,7 +57,9 @@ export class ServedTracker implements MappedPageTracker {
     this.#iommu.fetchReleased(into);
   }
 
+  /** To both: what is mapped in one of them, and so no longer released, may not be what counts when it is asked for. */
   putBackReleased(pages: PageSet): void {
+    this.#shadow.putBackReleased(pages);
     this.#iommu.putBackReleased(pages);
   }
 

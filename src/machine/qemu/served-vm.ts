@@ -71,7 +71,7 @@ export class ServedVm {
   readonly #registers: Uint32Array;
   #sockets: ChannelListener | undefined;
   #shared: SharedParts | undefined;
-  #onShared: () => void = () => {};
+  readonly #waiting = new Set<() => void>();
 
   /** Rejects with OperationError `socket-in-use`, `socket-path-taken` or `socket-path-too-long`. */
   static async listen(options: ServedVmOptions): Promise<ServedVm> {
@@ -126,11 +126,13 @@ export class ServedVm {
 
   /** Resolves when the client has shared its memory. Rejects with OperationError `memory-not-shared` after that time. */
   async untilShared(timeoutMs: number): Promise<SharedParts> {
+    if (this.#shared !== undefined) return this.#shared;
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#onShared = resolve;
+    this.#waiting.add(resolve);
     const timer = setTimeout(resolve, timeoutMs);
-    if (this.#shared === undefined) await promise;
+    await promise;
     clearTimeout(timer);
+    this.#waiting.delete(resolve);
     if (this.#shared === undefined) throw notShared(timeoutMs);
     return this.#shared;
   }
@@ -223,7 +225,7 @@ export class ServedVm {
     this.#shared = { memory, dma, tracker, deviceLog };
     this.#port.connect(new RoutedDma({ shared: dma, messages: this.#messageDma, unshared: this.#unshared }));
     this.#options.onClient?.({ kind: "memory-shared", memoryBytes: sizeBytes });
-    this.#onShared();
+    for (const resolve of this.#waiting) resolve();
   }
 
   #clientCame(): void {

@@ -157,10 +157,10 @@ test("a guest that writes all the time is copied whole by the log alone, goes on
     start(t, given, { incoming: true }),
   ]);
   await untilPrompt(source.process.console, () => {});
-  const sum = await say(source, "dd if=/dev/urandom of=/tmp/kept bs=1M count=4 2>/dev/null; md5sum /tmp/kept");
+  const sum = await say(source, "dd if=/dev/urandom of=/kept bs=1M count=4 2>/dev/null; md5sum /kept");
   await say(
     source,
-    "(while :; do dd if=/dev/urandom of=/tmp/x bs=64k count=64; md5sum /tmp/x; done >/dev/null 2>&1) & true",
+    "(while :; do dd if=/dev/urandom of=/x bs=64k count=64; md5sum /x; done >/dev/null 2>&1) & true",
   );
 
   for (const ending of ["cancelled", "moved"] as const) {
@@ -178,7 +178,7 @@ test("a guest that writes all the time is copied whole by the log alone, goes on
     assert.ok(copy.copied > 100, `${ending}: pages were copied again`);
     if (ending === "cancelled") {
       await source.machine.resume();
-      assert.equal(await say(source, "md5sum /tmp/kept"), sum);
+      assert.equal(await say(source, "md5sum /kept"), sum);
       continue;
     }
     await destination.machine.prepareArrival(early);
@@ -186,7 +186,7 @@ test("a guest that writes all the time is copied whole by the log alone, goes on
     await destination.machine.restoreState(source.machine.saveState());
     await destination.machine.resume();
     await source.machine.finishMove();
-    assert.equal(await say(destination, "md5sum /tmp/kept"), sum);
+    assert.equal(await say(destination, "md5sum /kept"), sum);
     assert.equal(await say(destination, "kill $! && echo here"), "here");
     assert.notEqual((await source.process.qmp.execute("query-status", status)).status, "running");
   }

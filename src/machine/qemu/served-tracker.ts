@@ -3,7 +3,7 @@ import type { Domain, DomainListener } from "../../iommu/domain.ts";
 import { IommuTracker } from "../../iommu/iommu-tracker.ts";
 import type { MappedPageTracker } from "../../iommu/tracker.ts";
 import type { PageGeometry } from "../../memory/geometry.ts";
-import type { PageSet } from "../../memory/page-set.ts";
+import { PageSet } from "../../memory/page-set.ts";
 import { DescriptorShadowTracker, type DescriptorShadowOptions } from "../../nic/descriptor-shadow.ts";
 
 /** Passes a domain's changes on, once RAM is known and there is somebody to hear of them. */
@@ -23,13 +23,21 @@ export class LateListener implements DomainListener {
  * Without a vIOMMU, or with one that passes everything (`iommu=pt`), QEMU maps all of RAM for the device, which says
  * nothing. So the posted descriptors are shadowed in any case, as they must be for what was posted in each slot; and what
  * the guest maps and unmaps is believed once that is less than most of its RAM. A guest may change from one to the other
- * while it boots: both are kept, and a page counts as released when either says so.
+ * while it boots: both are kept, and a page counts as released when either says so. Where the posted descriptors begin to
+ * count, all that was mapped until then does, too.
+ *
+ * What it cannot know: where a guest, with most of its RAM mapped, makes an address lead elsewhere while a buffer is
+ * posted there.
  */
-export class ServedTracker implements MappedPageTracker {
+export class ServedTracker implements MappedPageTracker, DomainListener {
   readonly #domain: Domain;
   readonly #geometry: PageGeometry;
   readonly #shadow: DescriptorShadowTracker;
   readonly #iommu: IommuTracker;
+  /** Released, whatever they are by now. */
+  readonly #released: PageSet;
+  /** Most of RAM is mapped. */
+  #isWhole = false;
 
   constructor(options: DescriptorShadowOptions & { readonly domain: Domain; readonly listener: LateListener }) {
     const { domain, listener, pages } = options;
@@ -37,11 +45,31 @@ export class ServedTracker implements MappedPageTracker {
     this.#geometry = pages;
     this.#shadow = new DescriptorShadowTracker(options);
     this.#iommu = new IommuTracker(pages.count);
-    listener.listener = this.#iommu;
+    this.#released = new PageSet(pages.count);
+    listener.listener = this;
+  }
+
+  mapped(page: number, writable: boolean): void {
+    this.#iommu.mapped(page, writable);
+    const wasWhole = this.#isWhole;
+    this.#compare();
+    if (wasWhole || !this.#isWhole) return;
+    this.#iommu.mappedInto(this.#released);
+    this.#iommu.fetchReleased(this.#released);
+  }
+
+  unmapped(page: number, writable: boolean): void {
+    this.#iommu.unmapped(page, writable);
+    if (this.#isWhole && writable && page < this.#geometry.count) this.#released.add(page);
+    this.#compare();
+  }
+
+  #compare(): void {
+    this.#isWhole = this.#domain.mappedPages * 2 >= this.#geometry.count;
   }
 
   get method(): "iommu" | "descriptor-shadow" {
-    return this.#domain.mappedPages * 2 < this.#geometry.count ? "iommu" : "descriptor-shadow";
+    return this.#isWhole ? "descriptor-shadow" : "iommu";
   }
 
   get #mapped(): MappedPageTracker {
@@ -55,12 +83,11 @@ export class ServedTracker implements MappedPageTracker {
   fetchReleased(into: PageSet): void {
     this.#shadow.fetchReleased(into);
     this.#iommu.fetchReleased(into);
+    this.#released.drainInto(into);
   }
 
-  /** To both: what is mapped in one of them, and so no longer released, may not be what counts when it is asked for. */
   putBackReleased(pages: PageSet): void {
-    this.#shadow.putBackReleased(pages);
-    this.#iommu.putBackReleased(pages);
+    this.#released.addSet(pages);
   }
 
   tailWritten(queue: number): void {

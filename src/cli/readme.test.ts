@@ -30,6 +30,8 @@ test("README.md lists every exit code with the meaning that --help gives", async
 
 test("every option that README.md shows is one that the program has", async () => {
   let help = "";
-  for (const command of ["migrate", "explore", "replay", "strategies"]) help += await printed([command, "--help"]);
+  for (const command of ["migrate", "explore", "replay", "strategies", "vf serve", "sidecar"]) {
+    help += await printed([...command.split(" "), "--help"]);
+  }
   for (const [option] of readme.matchAll(/(?<![\w-])--[a-z][a-z-]+/g)) assert.ok(help.includes(option), option);
 });

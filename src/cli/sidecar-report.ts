@@ -49,15 +49,16 @@ export function sidecarReport(
 }
 
 const INDENT = "  ";
+const notAudited = "Not audited: there is no ledger of the card's writes.";
 
 /** With a blank line before and after. */
 export function renderSidecarReport(report: SidecarReport, terminal: Terminal): string {
   const page = pageOf(terminal);
-  const { bold, dim } = page.colors;
+  const { bold } = page.colors;
   const { downtimeMs } = report;
   const sections = [
     [
-      `${INDENT}${bold("The guest runs on the destination.")} ${dim("Not audited: nobody kept a ledger of what the card wrote.")}`,
+      ...paragraph(`${bold("The guest runs on the destination.")} ${notAudited}`, page.width, INDENT),
       "",
       ...paragraph(movedSentence(report), page.width, INDENT),
     ],

@@ -61,13 +61,14 @@ test("without a command the program shows its help and calls that wrong usage", 
 });
 
 test("help of every command shows its examples and the exit codes", async () => {
-  for (const words of ["--help", "migrate --help", "explore --help", "replay --help", "strategies --help"]) {
+  const commands = ["migrate", "explore", "replay", "strategies", "vf", "vf serve", "sidecar"];
+  for (const words of ["--help", ...commands.map((command) => `${command} --help`)]) {
     const { stdout, exitCode } = await underway(words);
     assert.equal(exitCode, 0);
     assert.match(stdout, /Examples:\n {2}\$ bin\/underway/);
     assert.match(
       stdout,
-      /Exit codes:\n +0 {2}consistent.*\n +0 {2}explore.*\n +1 {2}.*\n +2 {2}corrupt.*\n +2 {2}explore.*\n +3 {2}stalled.*\n +64 {2}wrong usage/,
+      /Exit codes:\n +0 {2}consistent.*\n +0 {2}explore.*\n +0 {2}vf serve.*\n +1 {2}.*\n +2 {2}corrupt.*\n +2 {2}explore.*\n +3 {2}stalled.*\n +64 {2}wrong usage/,
     );
     for (const line of stdout.split("\n")) assert.ok(line.length <= 82, line);
   }

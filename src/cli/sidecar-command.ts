@@ -25,7 +25,7 @@ const TICK_MS = 250;
 const examples = `
 Examples:
   $ ${PROGRAM} sidecar --vf /tmp/b/vf --qmp /tmp/b/qmp --listen 127.0.0.1:4711
-      Next to the destination's QEMU, which waits with -S -incoming defer. Ends when the guest runs there.
+      Next to the destination's QEMU (-S -incoming defer): ends when the guest runs there.
   $ ${PROGRAM} sidecar --vf /tmp/a/vf --qmp /tmp/a/qmp --to 127.0.0.1:4711
       Next to the source's QEMU: moves its guest, and says how that went.
 
@@ -148,14 +148,14 @@ function tell(end: JobEnd, { request, times, words, environment }: Told): ExitCo
     case "completed": {
       const report = sidecarReport(end, (request as { move: MoveRequest }).move, times);
       stdout.write(isJson ? `${JSON.stringify(report, undefined, 2)}\n` : renderSidecarReport(report, stdout));
-      return ExitCode.consistent;
+      return ExitCode.done;
     }
     case "arrived":
     case "taken-back": {
       const said =
         end.kind === "arrived" ? "The guest runs here, and its address was announced." : "The guest runs here again.";
       stdout.write(isJson ? `${JSON.stringify({ outcome: end.kind }, undefined, 2)}\n` : `${said}\n`);
-      return ExitCode.consistent;
+      return ExitCode.done;
     }
     case "resumed":
     case "outcome-unknown":

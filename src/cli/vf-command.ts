@@ -49,7 +49,10 @@ export function vfCommand(
   return new Command("vf")
     .summary("serve the VF to a QEMU of your own")
     .description("The VF for a QEMU that somebody else starts, over vfio-user. See docs/QEMU.md.")
+    .usage("serve [options]")
     .helpCommand(false)
+    .helpOption("-h, --help", "print this; with serve before it, its options")
+    .addHelpText("after", `\nExamples:\n  $ ${PROGRAM} vf serve --socket /tmp/vf --uplink peer\n`)
     .addCommand(serveCommand(environment, loadService, done));
 }
 
@@ -108,7 +111,7 @@ async function serve(
     stdout.write(vfServingText(options, isJson, stdout));
     await ended.promise;
     await running.close();
-    return ExitCode.consistent;
+    return ExitCode.done;
   } finally {
     interrupts.stop();
   }

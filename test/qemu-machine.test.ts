@@ -96,6 +96,7 @@ async function start(
     qmp: process.qmp,
     memory,
     pciState: noPciState,
+    holdMessages: (isHeld) => served.holdMessages(isHeld),
     directory,
     isRunning: !incoming,
   });
@@ -158,10 +159,7 @@ test("a guest that writes all the time is copied whole by the log alone, goes on
   ]);
   await untilPrompt(source.process.console, () => {});
   const sum = await say(source, "dd if=/dev/urandom of=/kept bs=1M count=4 2>/dev/null; md5sum /kept");
-  await say(
-    source,
-    "(while :; do dd if=/dev/urandom of=/x bs=64k count=64; md5sum /x; done >/dev/null 2>&1) & true",
-  );
+  await say(source, "(while :; do dd if=/dev/urandom of=/x bs=64k count=64; md5sum /x; done >/dev/null 2>&1) & true");
 
   for (const ending of ["cancelled", "moved"] as const) {
     const early = await source.machine.prepareMove();

@@ -4,11 +4,13 @@ import { assert } from "../base/assert.ts";
 import type { Console } from "../machine/machine.ts";
 import { QEMU_STATE_VERSION, QemuMachine, type QemuPciState } from "../machine/qemu/machine.ts";
 import type { DeviceChoice } from "../machine/qemu/pci-query.ts";
-import { PciStateReader } from "../machine/qemu/pci-reader.ts";
+import { PciStateReader, type ServedRegisters } from "../machine/qemu/pci-reader.ts";
 import { PciRestore } from "../machine/qemu/pci-restore.ts";
 import { decodePciState, encodePciState } from "../machine/qemu/pci-state.ts";
+import { MsixLocation } from "../machine/qemu/vfio-user/msix-location.ts";
 import type { QmpClient } from "../machine/qemu/qmp.ts";
 import type { ServedVm, SharedParts } from "../machine/qemu/served-vm.ts";
+import { ConfigurationOffset } from "../pci/configuration-space.ts";
 import type { HostedGuest } from "./hosted-guest.ts";
 
 export interface AttachedQemuOptions {
@@ -33,7 +35,14 @@ export interface AttachedQemu extends HostedGuest {
 export function attachQemu(options: AttachedQemuOptions): AttachedQemu {
   const { served, shared, qmp, directory, isRunning, console, close } = options;
   const { memory, dma, tracker, deviceLog } = shared;
-  const machine = new QemuMachine({ qmp, memory, directory, isRunning, pciState: new PciStateOfQemu(options) });
+  const machine = new QemuMachine({
+    qmp,
+    memory,
+    directory,
+    isRunning,
+    pciState: new PciStateOfQemu(options),
+    holdMessages: (isHeld) => served.holdMessages(isHeld),
+  });
   return {
     machine,
     vf: served.vf,
@@ -54,11 +63,11 @@ export function attachQemu(options: AttachedQemuOptions): AttachedQemu {
 
 /** Read through a monitor that disturbs no running guest; written while the destination's stands still. */
 class PciStateOfQemu implements QemuPciState {
-  readonly #options: Pick<AttachedQemuOptions, "qmp" | "device" | "directory">;
+  readonly #options: Pick<AttachedQemuOptions, "qmp" | "device" | "directory" | "served">;
   #reader: PciStateReader | undefined;
   #restore: PciRestore | undefined;
 
-  constructor(options: Pick<AttachedQemuOptions, "qmp" | "device" | "directory">) {
+  constructor(options: Pick<AttachedQemuOptions, "qmp" | "device" | "directory" | "served">) {
     this.#options = options;
   }
 
@@ -70,7 +79,18 @@ class PciStateOfQemu implements QemuPciState {
 
   async read(): Promise<Uint8Array> {
     assert(this.#reader !== undefined, "reading is prepared first");
-    return encodePciState(await this.#reader.read());
+    return encodePciState(await this.#reader.read(this.#servedRegisters()));
+  }
+
+  /** As the server has them: QEMU passes every write on, and one question less is asked while the guest stands still. */
+  #servedRegisters(): ServedRegisters {
+    const { vf } = this.#options.served;
+    const control = new MsixLocation(vf).control(vf);
+    return {
+      command: vf.readConfiguration(ConfigurationOffset.command, 2),
+      bars: [0, 1, 2, 3, 4, 5].map((bar) => vf.readConfiguration(ConfigurationOffset.bars + 4 * bar, 4)),
+      control,
+    };
   }
 
   async prepareWrite(early: Uint8Array): Promise<void> {

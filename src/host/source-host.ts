@@ -105,6 +105,8 @@ export class SourceHost {
       betweenSteps: () => this.#runner.betweenSteps(),
       signal: this.#cancelling.signal,
     });
+    // However early it failed: nothing of the move is left behind.
+    if (result.kind === "resumed") await machine.resume();
     assert(result.kind === "resumed" || machine.isPaused, "one side at most runs the guest");
     return result;
   }

@@ -11,6 +11,8 @@ import { socketDirectory, until } from "./vfio-user/channel.fixture.ts";
 interface Scene {
   readonly qemu: FakeQemu;
   readonly machine: QemuMachine;
+  /** Each time messages were held or let go, and whether the guest ran then. */
+  readonly held: { isHeld: boolean; isRunning: boolean }[];
   readonly pci: { state: Uint8Array; written: Uint8Array | undefined; problem: Error | undefined };
 }
 
@@ -33,13 +35,15 @@ async function setUp(t: TestContext, options: { isRunning?: boolean; commandTime
   const directory = socketDirectory(t);
   const isRunning = options.isRunning ?? true;
   qemu.isRunning = isRunning;
-  const machine = new QemuMachine({ qmp, memory, pciState, directory, isRunning });
+  const held: Scene["held"] = [];
+  const holdMessages = (isHeld: boolean): void => void held.push({ isHeld, isRunning: qemu.isRunning });
+  const machine = new QemuMachine({ qmp, memory, pciState, holdMessages, directory, isRunning });
   t.after(async () => {
     qemu.die();
     qmp.close();
     await machine.resume().catch(() => {});
   });
-  return { qemu, pci, machine };
+  return { qemu, pci, held, machine };
 }
 
 function fetched({ cpuDirtyLog }: QemuMachine): number[] {
@@ -69,6 +73,17 @@ test("a guest moves: its log, then QEMU's and the card's state, and only the des
   assert.ok(destination.qemu.isRunning && !source.qemu.isRunning);
   assert.ok(!destination.machine.isPaused && source.machine.isPaused);
   assert.equal(source.qemu.status, "completed");
+});
+
+test("the card's interrupts are held before the guest stops, and let go once it runs again", async (t) => {
+  const { qemu, machine, held } = await setUp(t);
+  await machine.pause();
+  qemu.refuses.set("cont", "no");
+  await assert.rejects(machine.resume(), { code: "qmp-error" });
+  assert.deepEqual(held, [{ isHeld: true, isRunning: true }]);
+  qemu.refuses.delete("cont");
+  await machine.resume();
+  assert.deepEqual(held.slice(1), [{ isHeld: false, isRunning: true }]);
 });
 
 test("without a move a machine pauses and goes on, and asks QEMU only when there is something to change", async (t) => {

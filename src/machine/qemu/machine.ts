@@ -27,6 +27,11 @@ export interface QemuMachineOptions {
   readonly qmp: QmpClient;
   readonly memory: GuestMemory;
   readonly pciState: QemuPciState;
+  /**
+   * Keeps the VF's interrupts back, or lets them go. QEMU would take one while the guest stands still, and lose it if it had
+   * saved its interrupt controller by then; the VF, which masks what it raised, would never raise it again.
+   */
+  readonly holdMessages: (isHeld: boolean) => void;
   /** A folder of our own for sockets, with a short path. */
   readonly directory: string;
 }
@@ -92,8 +97,9 @@ export class QemuMachine implements Pick<
    */
   async pause(): Promise<void> {
     if (this.#isPaused) return;
-    const { qmp, pciState } = this.#options;
+    const { qmp, pciState, holdMessages } = this.#options;
     this.#outgoing?.expectEnd();
+    holdMessages(true);
     // Before it is known: a `stop` whose answer is lost may have been carried out.
     this.#isPaused = true;
     await qmp.run("stop");
@@ -124,6 +130,7 @@ export class QemuMachine implements Pick<
       throw problem ?? thrown;
     }
     this.#isPaused = false;
+    this.#options.holdMessages(false);
   }
 
   async #endMove(): Promise<void> {

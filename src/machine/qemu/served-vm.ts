@@ -25,6 +25,7 @@ import { MsixLocation } from "./vfio-user/msix-location.ts";
 import { RoutedDma } from "./vfio-user/routed-dma.ts";
 import { servedVf } from "./vfio-user/served-device.ts";
 import { listenOnStream } from "./vfio-user/stream-channel.ts";
+import { ToldFaults } from "./vfio-user/told-faults.ts";
 
 export interface ServedVmOptions {
   readonly socketPath: string;
@@ -161,6 +162,11 @@ export class ServedVm {
     raiseAllEnabled: () => this.vf.raiseAllEnabled(),
   };
 
+  /** Keeps the VF's interrupts in the VF while the guest stands still. */
+  holdMessages(isHeld: boolean): void {
+    this.#server.holdMessages(isHeld);
+  }
+
   /** DMA that went nowhere: the last ones, and how many. */
   get faults(): FaultLog {
     return this.#domain.faults;
@@ -223,9 +229,16 @@ export class ServedVm {
       listener: this.#listener,
     });
     this.#shared = { memory, dma, tracker, deviceLog };
-    this.#port.connect(new RoutedDma({ shared: dma, messages: this.#messageDma, unshared: this.#unshared }));
+    this.#port.connect(
+      new RoutedDma({ shared: this.#toldFaults(dma), messages: this.#messageDma, unshared: this.#unshared }),
+    );
     this.#options.onClient?.({ kind: "memory-shared", memoryBytes: sizeBytes });
     for (const resolve of this.#waiting) resolve();
+  }
+
+  /** What faults the client hears of, so that the guest's IOMMU does. */
+  #toldFaults(dma: GuestDma): ToldFaults {
+    return new ToldFaults(dma, (command, payload, onReply) => this.#server.request(command, payload, onReply));
   }
 
   #clientCame(): void {

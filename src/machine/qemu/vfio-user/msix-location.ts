@@ -13,13 +13,20 @@ export class MsixLocation {
   readonly vectors: number;
   readonly bar: number;
   readonly tableOffset: number;
+  readonly #capability: number;
 
   constructor(pci: PciFunction) {
     const capability = findCapability(pci);
+    this.#capability = capability;
     const table = pci.readConfiguration(capability + 4, 4);
     this.vectors = (pci.readConfiguration(capability + 2, 2) & 0x7ff) + 1;
     this.bar = table & 7;
     this.tableOffset = table & ~7;
+  }
+
+  /** Message Control now: enable and function mask, and the table's size. */
+  control(pci: PciFunction): number {
+    return pci.readConfiguration(this.#capability + 2, 2);
   }
 
   /** Whether this offset of this BAR is in the table. */

@@ -51,7 +51,7 @@ test("a guest that is pinged moves between two sidecars over TLS, and answers on
   assert.equal(await second.code, 1, second.said);
   assert.match(second.said, /"code": "busy"/);
 
-  await inGuest(source.console, "echo moved > /tmp/note");
+  await inGuest(source.console, "echo moved > /note");
   const moving = source.sidecar("--to", `127.0.0.1:${port}`, ...tls("a"), "--json");
   assert.equal(await moving.code, 0, moving.said);
   assert.equal(await waiting.code, 0, waiting.said);
@@ -67,7 +67,7 @@ test("a guest that is pinged moves between two sidecars over TLS, and answers on
   t.diagnostic(`pings lost ${after.lost} of ${after.sent}, longest gap ${Math.round(after.longestGapMs)} ms`);
   assert.ok(after.answered > before.answered, "no ping was answered on the destination");
   assert.equal(after.corrupt, 0);
-  assert.match((await inGuest(destination.console, "cat /tmp/note")).output, /moved/);
+  assert.match((await inGuest(destination.console, "cat /note")).output, /moved/);
   assert.match((await inGuest(destination.console, "ping -c 2 -w 5 10.0.2.3")).output, / 0% packet loss/);
 
   // The guest is here for good: neither side moves it a second time by mistake.

@@ -19,7 +19,7 @@ export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 export const exitCodeMeanings: readonly (readonly [ExitCode, string])[] = [
   [ExitCode.consistent, "consistent: the guest moved and nothing it may look at was lost"],
   [ExitCode.expected, "explore: every verdict is the expected one; replay: nothing breaks"],
-  [ExitCode.done, "vf serve: ended by Ctrl-C; sidecar: the guest runs where it should, unaudited"],
+  [ExitCode.done, "vf serve: ended by Ctrl-C; sidecar: the guest is where it should be"],
   [ExitCode.notCarriedOut, "could not be carried out, or was cancelled; the reason is printed"],
   [ExitCode.corrupt, "corrupt: the guest moved, and its memory is not what it has to be"],
   [ExitCode.unexpected, "explore: a verdict is not the expected one; replay: something breaks"],

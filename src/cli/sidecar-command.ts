@@ -24,9 +24,9 @@ const TICK_MS = 250;
 
 const examples = `
 Examples:
-  $ ${PROGRAM} sidecar --vf /tmp/b/vf --qmp /tmp/b/qmp --listen 127.0.0.1:4711
-      Next to the destination's QEMU (-S -incoming defer): ends when the guest runs there.
-  $ ${PROGRAM} sidecar --vf /tmp/a/vf --qmp /tmp/a/qmp --to 127.0.0.1:4711
+  $ ${PROGRAM} sidecar --vf b/vf --qmp b/qmp --listen 127.0.0.1:4711
+      Next to the destination's QEMU: ends when the guest runs there.
+  $ ${PROGRAM} sidecar --vf a/vf --qmp a/qmp --to 127.0.0.1:4711
       Next to the source's QEMU: moves its guest, and says how that went.
 
 Between two hosts both take --tls-ca, --tls-cert and --tls-key. docs/QEMU.md goes

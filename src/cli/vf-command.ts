@@ -24,9 +24,9 @@ export const uplinkHelp =
 
 const examples = `
 Examples:
-  $ ${PROGRAM} vf serve --socket /tmp/vf --uplink peer
+  $ ${PROGRAM} vf serve --socket vm/vf --uplink peer
       Then start QEMU with the options that it prints; see docs/QEMU.md.
-  $ ${PROGRAM} vf serve --socket /tmp/vf --uplink unix:/tmp/switch-port
+  $ ${PROGRAM} vf serve --socket vm/vf --uplink unix:vm/port
       Its cable in a switch, or in another QEMU's -netdev stream.
 `;
 
@@ -52,7 +52,7 @@ export function vfCommand(
     .usage("serve [options]")
     .helpCommand(false)
     .helpOption("-h, --help", "print this; with serve before it, its options")
-    .addHelpText("after", `\nExamples:\n  $ ${PROGRAM} vf serve --socket /tmp/vf --uplink peer\n`)
+    .addHelpText("after", `\nExamples:\n  $ ${PROGRAM} vf serve --socket vm/vf --uplink peer\n`)
     .addCommand(serveCommand(environment, loadService, done));
 }
 

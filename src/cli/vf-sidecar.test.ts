@@ -111,23 +111,23 @@ test("vf serve prints what QEMU needs and a line for each event, and ends well w
     { kind: "client-gone", problem: "it sent a message of 12 bytes" },
     { kind: "client-gone", problem: undefined },
   ]);
-  const words = ["vf", "serve", "--socket", "/tmp/it's/vf", "--uplink", "unix:/tmp/port"];
+  const words = ["vf", "serve", "--socket", "/run/it's/vf", "--uplink", "unix:/run/port"];
   const { exitCode, stdout, stderr } = await underway(words, service, environment);
   assert.equal(exitCode, 0, stderr);
   assert.equal(service.closed(), 1);
   assert.equal(environment.interruptListeners.size, 0);
   const { onEvent: _, ...options } = service.served[0] ?? assert.fail("not served");
   assert.deepEqual(options, {
-    socketPath: "/tmp/it's/vf",
-    controlPath: "/tmp/it's/vf.control",
+    socketPath: "/run/it's/vf",
+    controlPath: "/run/it's/vf.control",
     mac: "02:00:0a:00:02:0f",
-    uplink: { kind: "unix", path: "/tmp/port" },
+    uplink: { kind: "unix", path: "/run/port" },
     isNative: true,
     allowUnsealed: false,
   });
   assert.ok(
     stdout.includes(
-      String.raw`-device '{"driver":"vfio-user-pci","id":"vf0","socket":{"type":"unix","path":"/tmp/it'\''s/vf"}}'`,
+      String.raw`-device '{"driver":"vfio-user-pci","id":"vf0","socket":{"type":"unix","path":"/run/it'\''s/vf"}}'`,
     ),
   );
   assert.match(stdout, /-object memory-backend-memfd,id=ram,size=1G,share=on\n/);
@@ -148,7 +148,7 @@ test("vf serve prints what QEMU needs and a line for each event, and ends well w
 test("vf serve --json prints one object a line, one of them with the socket and QEMU's options", async () => {
   const environment = new FakeEnvironment();
   const service = serving(environment, [{ kind: "client-came" }]);
-  const words = "vf serve --socket /tmp/vf --no-native --control /tmp/c --json".split(" ");
+  const words = "vf serve --socket /run/vf --no-native --control /run/c --json".split(" ");
   const { exitCode, stdout, stderr } = await underway(words, service, environment);
   assert.deepEqual([exitCode, stderr], [0, ""]);
   const lines = stdout.trimEnd().split("\n");
@@ -158,14 +158,14 @@ test("vf serve --json prints one object a line, one of them with the socket and 
     ["client-came", "serving"],
   );
   const first = objects.find((object) => object["kind"] === "serving");
-  assert.deepEqual([first?.["controlPath"], first?.["isNative"]], ["/tmp/c", false]);
+  assert.deepEqual([first?.["controlPath"], first?.["isNative"]], ["/run/c", false]);
   assert.match(JSON.stringify(first?.["qemuArguments"]), /q35,memory-backend=ram/);
 });
 
 test("vf serve that cannot says why, with exit code 1", async () => {
   const serve = (): Promise<never> =>
     Promise.reject(new OperationError({ code: "socket-in-use", message: "It is taken.", advice: "Choose another." }));
-  const { exitCode, stderr } = await underway(["vf", "serve", "--socket", "/tmp/vf"], { serve });
+  const { exitCode, stderr } = await underway(["vf", "serve", "--socket", "/run/vf"], { serve });
   assert.equal(exitCode, 1);
   assert.match(stderr, /It is taken\. Choose another\.\nsocket-in-use/);
 });

@@ -119,6 +119,23 @@ test("a refusal to migrate comes with QEMU's reason, and leaves its settings as 
   assert.equal(existsSync(socketPath), false);
 });
 
+test("somebody else's migration is left alone, whether it was there before or came between", async (t) => {
+  const { qemu, begin, path: socketPath } = await setUp(t);
+  const before = settings(qemu);
+  qemu.status = "active";
+  await assert.rejects(begin(), { code: "qemu-migration-failed", message: /another migration is under way/ });
+  assert.equal(qemu.commands.length, 0);
+  qemu.status = "none";
+  qemu.refuses.set("migrate", "There's a migration process in progress");
+  qemu.onCommand = (command) => {
+    if (command === "migrate") qemu.status = "active";
+  };
+  await assert.rejects(begin(), { code: "qmp-error", message: /There's a migration process in progress/ });
+  assert.ok(!qemu.commands.includes("migrate_cancel"));
+  assert.deepEqual(settings(qemu), before);
+  assert.equal(existsSync(socketPath), false);
+});
+
 test("where one half of the settings is refused, the other is set back", async (t) => {
   const { qemu, begin } = await setUp(t);
   const before = settings(qemu);

@@ -45,6 +45,8 @@ export class OutgoingMigration implements CpuDirtyLog {
   readonly #path: string;
   readonly #server: Server;
   #undoSettings: () => Promise<void> = async () => {};
+  /** What is under way may be ours, and not somebody else's. */
+  #isOurs = false;
   #socket: Socket | undefined;
   #isDraining = false;
   #resting: NodeJS.Timeout | undefined;
@@ -88,9 +90,14 @@ export class OutgoingMigration implements CpuDirtyLog {
   }
 
   async #begin(): Promise<void> {
+    if ((await migrationStatus(this.#qmp)).isUnderWay) throw failed("another migration is under way");
     await this.#listen();
     this.#undoSettings = await setForDirtyLog(this.#qmp);
-    await this.#qmp.run("migrate", { uri: `unix:${this.#path}` });
+    this.#isOurs = true;
+    await this.#qmp.run("migrate", { uri: `unix:${this.#path}` }).catch((thrown: unknown) => {
+      if (thrown instanceof OperationError && thrown.code === "qmp-error") this.#isOurs = false;
+      throw thrown;
+    });
     const watch = setInterval(() => void this.#failIfOver(), STATUS_INTERVAL_MS);
     try {
       await this.#until(() => this.#unseen.isEmpty, FIRST_PASS_TIMEOUT_MS, "gone through the guest's memory");
@@ -170,12 +177,13 @@ export class OutgoingMigration implements CpuDirtyLog {
   async #cancel(): Promise<void> {
     const qmp = this.#qmp;
     try {
-      if (!qmp.isClosed && (await migrationStatus(qmp)).isUnderWay) await qmp.run("migrate_cancel");
+      const isRunning = !qmp.isClosed && this.#isOurs && (await migrationStatus(qmp)).isUnderWay;
+      if (isRunning) await qmp.run("migrate_cancel");
     } finally {
       await this.#close();
     }
     if (qmp.isClosed) return;
-    await waitUntilSettled(qmp, SETTLE_TIMEOUT_MS);
+    if (this.#isOurs) await waitUntilSettled(qmp, SETTLE_TIMEOUT_MS);
     await this.#undoSettings();
   }
 

@@ -39,6 +39,8 @@ export class FakeQemu {
   readonly refuses = new Map<string, string>();
   /** Commands that are carried out and not answered. */
   readonly silentAt = new Set<string>();
+  /** Told of each command before it is carried out or refused. */
+  onCommand: (command: string) => void = () => {};
   status = "none";
   error: string | undefined;
   isRunning = true;
@@ -112,6 +114,7 @@ export class FakeQemu {
 
   #take({ execute, arguments: given = {}, id }: Command): void {
     if (execute !== "qmp_capabilities" && !execute.startsWith("query-")) this.commands.push(execute);
+    this.onCommand(execute);
     const refusal = this.refuses.get(execute);
     if (refusal !== undefined) {
       this.#qmp.write(`${JSON.stringify({ id, error: { class: "GenericError", desc: refusal } })}\n`);

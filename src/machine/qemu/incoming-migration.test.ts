@@ -3,6 +3,7 @@ import { test, type TestContext } from "node:test";
 import { IncomingMigration } from "./incoming-migration.ts";
 import { encodeStream, guestRam, smallStream } from "./migration-stream.fixture.ts";
 import { FakeQemu } from "./qemu.fixture.ts";
+import type { QmpClient } from "./qmp.ts";
 import { socketDirectory, until } from "./vfio-user/channel.fixture.ts";
 
 const state = encodeStream(
@@ -10,14 +11,16 @@ const state = encodeStream(
   true,
 );
 
-async function setUp(t: TestContext): Promise<{ qemu: FakeQemu; begin: () => Promise<IncomingMigration> }> {
+async function setUp(
+  t: TestContext,
+): Promise<{ qemu: FakeQemu; qmp: QmpClient; begin: () => Promise<IncomingMigration> }> {
   const directory = socketDirectory(t);
   const { qemu, qmp } = await FakeQemu.make();
   t.after(() => {
     qemu.die();
     qmp.close();
   });
-  return { qemu, begin: () => IncomingMigration.begin(qmp, directory) };
+  return { qemu, qmp, begin: () => IncomingMigration.begin(qmp, directory) };
 }
 
 test("a state is loaded once QEMU has said its last word", async (t) => {
@@ -62,6 +65,18 @@ test("a QEMU that dies while it loads fails the load as what it is", async (t) =
   const loaded = assert.rejects(migration.load(state.subarray(0, 100)), { code: "qmp-closed" });
   qemu.die();
   await loaded;
+});
+
+test("who lets go of QEMU before or while it loads leaves no connection behind", async (t) => {
+  for (const isLoading of [false, true]) {
+    const { qemu, qmp, begin } = await setUp(t);
+    const migration = await begin();
+    await until(() => qemu.hasStream);
+    const loaded = isLoading && assert.rejects(migration.load(state.subarray(0, 100)), { code: "qmp-closed" });
+    qmp.close();
+    await until(() => !qemu.hasStream);
+    await loaded;
+  }
 });
 
 test("a QEMU that does not wait for a guest refuses the arrival with its reason", async (t) => {

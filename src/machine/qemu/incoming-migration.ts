@@ -45,6 +45,8 @@ export class IncomingMigration {
     });
     socket.on("error", over);
     socket.on("close", over);
+    // Who lets go of QEMU before its guest has come leaves it with a migration that failed, not with one that waits.
+    void qmp.closed.then(() => socket.destroy());
   }
 
   /**

@@ -6,7 +6,7 @@ const capabilities = v.array(v.object({ capability: v.string(), state: v.boolean
 const parameters = v.object({
   "max-bandwidth": v.number(),
   "downtime-limit": v.number(),
-  "tls-creds": v.optional(v.string()),
+  "tls-creds": v.nullish(v.string()),
   mode: v.optional(v.string()),
 });
 

@@ -62,6 +62,7 @@ test("a move logs what the CPU wrote after it began, and ends with the machine's
     "max-bandwidth": 0,
     "downtime-limit": 60_000,
     "tls-creds": "",
+    mode: "normal",
     "x-other": 5,
   });
   migration.start();
@@ -97,6 +98,18 @@ test("a cancelled move leaves QEMU's settings and no socket behind, however ofte
   again.start();
   assert.deepEqual(fetched(again), [], "an old move's cancel does not touch the next one");
   await again.cancel();
+});
+
+test("settings that QEMU does not know are left alone, and those it says nothing about are put back as that", async (t) => {
+  const { qemu, begin } = await setUp(t);
+  delete qemu.parameters["mode"];
+  qemu.parameters["tls-creds"] = null;
+  const before = settings(qemu);
+  const migration = await begin();
+  assert.equal(qemu.parameters["tls-creds"], "");
+  assert.ok(!("mode" in qemu.parameters));
+  await migration.cancel();
+  assert.deepEqual(settings(qemu), before);
 });
 
 test("a move is cancelled as well when its stream was drained", async (t) => {

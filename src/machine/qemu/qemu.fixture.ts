@@ -33,6 +33,7 @@ export class FakeQemu {
     "max-bandwidth": 134_217_728,
     "downtime-limit": 300,
     "tls-creds": "tls0",
+    mode: "cpr-reboot",
     "x-other": 5,
   };
   /** Commands that are refused, with QEMU's words. */

@@ -50,6 +50,8 @@ const conflicts: readonly (readonly [words: string, complaint: RegExp])[] = [
   ["--machine toaster", /--machine cannot be "toaster"/],
   ["--machine qemu", /--machine cannot be "qemu"/],
   ["--strategy shuffle", /shuffle does not run on the machine linux/],
+  ["--strategy failover", /The baseline failover does not run on the machine linux\. Choose --machine qemu/],
+  ["--machine qemu --strategy virtio-net --traffic none", /nothing is known but what its traffic shows/],
   ["--traffic jam", /download, echo, none/],
   ["--downtime-limit 0", /1 to 60,000/],
   ["--rounds-max 0", /1 to 1,000/],

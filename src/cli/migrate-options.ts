@@ -7,7 +7,9 @@ import { frameSizes } from "../host/model/network-load.ts";
 import { notConvergingChoices, type MigrateOptions, type QemuOptions, type TrafficKind } from "../host/report.ts";
 import type { MachineKind } from "../machine/machine.ts";
 import { vIommus } from "../machine/qemu/qemu-command-line.ts";
+import { baselineByName, type Baseline } from "../strategy/baselines.ts";
 import { defaultStrategy, strategies, strategyByName } from "../strategy/strategies.ts";
+import type { Strategy } from "../strategy/strategy.ts";
 import { parseChoice, parseRate, parseSize, parseWholeNumber } from "./quantities.ts";
 
 /** Machines that some strategy runs on. */
@@ -72,11 +74,13 @@ export interface MigrateWords {
 /** Throws OperationError `usage-…` or `strategy-unknown` for what cannot be meant. */
 export function migrateOptionsFrom(words: MigrateWords, randomSeed: () => number): MigrateOptions {
   const machine = parseChoice("--machine", words.machine, machines);
-  const strategy = strategyByName(words.strategy);
-  if (!strategy.machines.includes(machine)) throw strategyNotThere(strategy.name, machine);
+  const baseline = baselineByName(words.strategy);
+  const strategy = baseline ?? strategyByName(words.strategy);
+  if (!strategy.machines.includes(machine)) throw strategyNotThere(strategy, machine);
   refuseConflicts(words);
   refuseWordsOfOthers(words, machine);
   const traffic = trafficFrom(words, machine);
+  if (baseline !== undefined && traffic === "none") throw nothingToSee(baseline.name);
   return {
     machine,
     strategy: strategy.name,
@@ -186,12 +190,22 @@ function refuseConflicts({ kernel, initrd, record, capture }: MigrateWords): voi
   }
 }
 
-function strategyNotThere(strategy: string, machine: MachineKind): OperationError {
+function strategyNotThere({ name, machines: there }: Strategy | Baseline, machine: MachineKind): OperationError {
+  const what = baselineByName(name) === undefined ? "strategy" : "baseline";
   return new OperationError({
     code: "usage-conflict",
-    message: `The strategy ${strategy} does not run on the machine ${machine}.`,
-    advice: "See the machines of each strategy with `underway strategies`.",
-    facts: { strategy, machine },
+    message: `The ${what} ${name} does not run on the machine ${machine}.`,
+    advice: `Choose --machine ${there.join(" or ")}; \`underway strategies\` lists the machines of each.`,
+    facts: { strategy: name, machine },
+  });
+}
+
+function nothingToSee(baseline: string): OperationError {
+  return new OperationError({
+    code: "usage-conflict",
+    message: `--traffic none was given, and of the baseline ${baseline} nothing is known but what its traffic shows.`,
+    advice: "Leave it out: nobody audits the memory that QEMU moves by itself.",
+    facts: { strategy: baseline, traffic: "none" },
   });
 }
 

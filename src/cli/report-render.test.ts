@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
-import { fixtureReport } from "../host/report-fixtures.ts";
+import { fixtureBaseline, fixtureReport } from "../host/report-fixtures.ts";
 import { reportVerdicts, type Downtime, type MigrationReport } from "../host/report.ts";
 import { FakeTerminal } from "./fakes.ts";
 import { pageOf, visibleLength } from "./layout.ts";
@@ -90,6 +90,28 @@ test("what was not measured is not made up", () => {
   };
   const report = { ...good, outageMs: null, guest, options: { ...good.options, traffic: "none" as const } };
   assertSays(report, "Too few frames came to say how long it got none.", "It was not asked: there was no traffic.");
+});
+
+test("of a baseline nothing is said that nobody looked at, and where the VF was is", () => {
+  const report = fixtureBaseline();
+  assertSays(
+    report,
+    "CONSISTENT The guest moved, and what it noticed is in order; its memory was not audited.",
+    "128 MiB of a running qemu guest, baseline failover, in 3 rounds",
+    "The guest stood still for 16.7 ms (asked for: 100 ms; QEMU itself says 20.0 ms).",
+    "It answered no ping for 262 ms at the longest.",
+    "No frame came through a VF for 1.72 s: virtio-net stood in.",
+    "63.9 ms until the VF was unplugged and the guest stood still, 152 ms around that, 262 ms from when another VF was",
+    "What this verifies",
+    "--machine qemu --strategy failover",
+  );
+  assert.doesNotMatch(read(report), /audit verifies|delivered|Where the/);
+  const { baseline } = report;
+  assert.ok(baseline !== undefined);
+  const lost = { ...baseline, withoutVfMs: null, pingGapsMs: { ...baseline.pingGapsMs, plugIn: null } };
+  assertSays({ ...report, verdict: "stalled", baseline: lost }, "did not go on as before", "The guest got no VF back.");
+  const never = { ...baseline, withoutVfMs: null, pingGapsMs: { unplug: null, pause: 88, plugIn: null } };
+  assert.doesNotMatch(read({ ...report, baseline: never }), /through a VF|VF back/);
 });
 
 test("no line is wider than the page, in a wide window as in a narrow one", () => {

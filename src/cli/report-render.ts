@@ -5,6 +5,7 @@ import { bullets, pageOf, paragraph, table, wrap, type Column, type Page } from 
 import { repeatCommand } from "./migrate-options.ts";
 import { PROGRAM } from "./program.ts";
 import { formatBytes, formatCount, formatMs, formatRate } from "./quantities.ts";
+import { baselineHeadlines } from "./report-baseline.ts";
 import { corruptionSection } from "./report-corruption.ts";
 import { downtimeBars } from "./report-downtime.ts";
 import { cutSentence, glance } from "./report-sentences.ts";
@@ -22,11 +23,18 @@ export function renderReport(report: MigrationReport, terminal: Terminal): strin
       ? [section("What is wrong", corruptionSection(report, page), page)]
       : []),
     section("Rounds", rounds(report, page), page),
-    section(`Where the ${wasMs} went`, downtimeBars(report.downtimeMs, page), page),
+    // QEMU does not tell where its downtime goes.
+    ...(report.baseline === undefined
+      ? [section(`Where the ${wasMs} went`, downtimeBars(report.downtimeMs, page), page)]
+      : []),
     ...(report.cuts.receive.length > 0
       ? [section("Where the rings were cut", bullets(report.cuts.receive.map(cutSentence), page, INDENT), page)]
       : []),
-    section("What the audit verifies", dimmed(bullets(report.verifies, page, INDENT), page), page),
+    section(
+      report.baseline === undefined ? "What the audit verifies" : "What this verifies",
+      dimmed(bullets(report.verifies, page, INDENT), page),
+      page,
+    ),
     section("What it does not", dimmed(bullets(report.doesNotVerify, page, INDENT), page), page),
     section("To run it again", again(report, page), page),
   ];
@@ -63,7 +71,8 @@ function verdict(report: MigrationReport, page: Page): string[] {
     return paragraph(text, page.width, " ".repeat(INDENT.length + LABEL_COLUMNS), first);
   });
   const badgeColumns = INDENT.length + word.length + 2;
-  const headline = wrap(headlines[report.verdict], page.width - badgeColumns).map((line, index) =>
+  const saying = report.baseline === undefined ? headlines : baselineHeadlines;
+  const headline = wrap(saying[report.verdict], page.width - badgeColumns).map((line, index) =>
     index === 0 ? `${INDENT}${badge}  ${bold(line)}` : " ".repeat(badgeColumns) + bold(line),
   );
   return [...headline, "", ...lines];

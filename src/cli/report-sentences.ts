@@ -2,14 +2,14 @@
 import { unreachable } from "../base/assert.ts";
 import type { ReceiveCut } from "../audit/verdict.ts";
 import type { MigrationReport } from "../host/report.ts";
+import { baselineDarkSentence, vfSentences } from "./report-baseline.ts";
 import { counted, formatBytes, formatCount, formatMs, formatRate, formatSize } from "./quantities.ts";
 
 /** Labels and what stands behind each. */
 export function glance(report: MigrationReport): (readonly [label: string, text: string])[] {
   const lines: [string, string][] = [
     ["moved", movedSentence(report)],
-    ["dark", darkSentence(report)],
-    ["frames", frameSentences(report).join(" ")],
+    ...networkLines(report),
     ["guest", guestSentences(report).join(" ")],
     ...loadLine(report),
   ];
@@ -23,6 +23,21 @@ export function glance(report: MigrationReport): (readonly [label: string, text:
     default:
       return unreachable(report.verdict);
   }
+}
+
+function networkLines(report: MigrationReport): [string, string][] {
+  const { baseline } = report;
+  if (baseline === undefined) {
+    return [
+      ["dark", darkSentence(report)],
+      ["frames", frameSentences(report).join(" ")],
+    ];
+  }
+  const vf = vfSentences(baseline);
+  return [
+    ["dark", baselineDarkSentence(report, baseline)],
+    ...(vf === undefined ? [] : [["vf", vf] as [string, string]]),
+  ];
 }
 
 function wrongSentences({ corruptionTotals: totals, reasons }: MigrationReport): string[] {
@@ -41,9 +56,11 @@ function wrongSentences({ corruptionTotals: totals, reasons }: MigrationReport):
   return sentences.length > 0 ? sentences : [`${counted(totals.corruptions, "thing")} found that must not be.`];
 }
 
-function movedSentence({ memoryBytes, machine, strategy, rounds, bytesSent, totalMs }: MigrationReport): string {
+function movedSentence(report: MigrationReport): string {
+  const { memoryBytes, machine, strategy, rounds, bytesSent, totalMs } = report;
+  const how = `${report.baseline === undefined ? "strategy" : "baseline"} ${strategy}`;
   return (
-    `${formatSize(memoryBytes)} of a running ${machine} guest, strategy ${strategy}, in ${counted(rounds.length, "round")} and a ` +
+    `${formatSize(memoryBytes)} of a running ${machine} guest, ${how}, in ${counted(rounds.length, "round")} and a ` +
     `switchover: ${formatBytes(bytesSent)} sent in ${formatMs(totalMs)}.`
   );
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { baselines } from "../strategy/baselines.ts";
 import { strategies } from "../strategy/strategies.ts";
 import { FakeEnvironment } from "./fakes.ts";
 import { runCli } from "./run-cli.ts";
@@ -25,4 +26,16 @@ test("every strategy is listed with its sentence and its source, for people and 
   for (const { name, sentence, source } of strategies) {
     for (const part of [name, sentence, source]) assert.ok(text.includes(part), part);
   }
+});
+
+test("the baselines come after the strategies, under a heading of their own, and are no strategies to a program", async () => {
+  const text = (await printed()).replace(/\s+/g, " ");
+  const [above = "", below = ""] = text.split("Baselines: ");
+  const rows = (await printed("--markdown")).split("| baseline |")[1] ?? "";
+  for (const { name, sentence, needs, source } of baselines) {
+    assert.ok(!above.includes(sentence), name);
+    for (const part of [name, sentence, needs, source]) assert.ok(below.includes(part) && rows.includes(part), part);
+  }
+  const data = JSON.parse(await printed("--json")) as { name: string }[];
+  assert.ok(!data.some(({ name }) => baselines.some((baseline) => baseline.name === name)));
 });

@@ -1,5 +1,6 @@
 // `underway strategies`: the table of strategies, printed from the code for people, for programs and for the README.
 import { Command } from "commander";
+import { baselines, type Baseline } from "../strategy/baselines.ts";
 import { defaultStrategy, strategies } from "../strategy/strategies.ts";
 import type { Strategy } from "../strategy/strategy.ts";
 import type { Environment } from "./environment.ts";
@@ -8,7 +9,7 @@ import { checkingUsage } from "./failure.ts";
 import { pageOf, paragraph, type Page } from "./layout.ts";
 import { OperationError } from "../base/errors.ts";
 import { PROGRAM } from "./program.ts";
-import { needsInWords, strategiesMarkdown, verdictInWords } from "./strategies-table.ts";
+import { baselinesMarkdown, needsInWords, strategiesMarkdown, verdictInWords } from "./strategies-table.ts";
 import { recordedVerdicts, type RecordedVerdict } from "./verdicts.ts";
 
 const examples = `
@@ -20,12 +21,12 @@ Examples:
 /** `done` gets the exit code. */
 export function strategiesCommand(environment: Environment, done: (exitCode: ExitCode) => void): Command {
   return new Command("strategies")
-    .summary("list the strategies, the wrong ones too")
+    .summary("list the strategies, the wrong ones too, and the baselines")
     .description(
-      "Lists the strategies: what each does, what it needs, where it runs, what the explorer found, and where the idea comes from.",
+      "Lists the strategies: what each does, what it needs, where it runs, what the explorer found, and where the idea comes from. Then the baselines: what people do today, carried out by QEMU alone, to hold the strategies against.",
     )
-    .option("--json", "print them as JSON, with their orders of switchover")
-    .option("--markdown", "print them as the table that is in README.md")
+    .option("--json", "print the strategies as JSON, with their orders of switchover")
+    .option("--markdown", "print them as the tables that are in README.md")
     .helpOption("-h, --help", "print this")
     .addHelpText("after", examples)
     .action((words: { json?: boolean; markdown?: boolean }) => {
@@ -46,7 +47,8 @@ function refuseBoth({ json, markdown }: { json?: boolean; markdown?: boolean }):
 
 function rendered({ json, markdown }: { json?: boolean; markdown?: boolean }, page: Page): string {
   if (json === true) return `${JSON.stringify(strategies.map(asData), undefined, 2)}\n`;
-  return markdown === true ? strategiesMarkdown(recordedVerdicts) : strategiesText(page);
+  if (markdown === true) return `${strategiesMarkdown(recordedVerdicts)}\n${baselinesMarkdown()}`;
+  return strategiesText(page);
 }
 
 const asData = (
@@ -65,20 +67,41 @@ function exploredOf({ name }: Strategy): Omit<RecordedVerdict, "strategy"> | nul
 }
 
 function strategiesText(page: Page): string {
-  const blocks = strategies.map((strategy) => strategyLines(strategy, page).join("\n"));
+  const { dim } = page.colors;
+  const heading = paragraph("Baselines: what people do today, carried out by QEMU alone.", page.width, "  ").map(dim);
+  const blocks = [
+    ...strategies.map((strategy) => strategyLines(strategy, page).join("\n")),
+    heading.join("\n"),
+    ...baselines.map((baseline) => baselineLines(baseline, page).join("\n")),
+  ];
   return `\n${blocks.join("\n\n")}\n\n`;
 }
 
 function strategyLines(strategy: Strategy, page: Page): string[] {
-  const { bold, dim } = page.colors;
-  const fact = (name: string, text: string): string[] =>
-    paragraph(text, page.width, " ".repeat(14), `    ${dim(name.padEnd(10))}`);
+  const isDefault = strategy === defaultStrategy;
   return [
-    `  ${bold(strategy.name)}${strategy === defaultStrategy ? dim("  (default)") : ""}`,
-    ...paragraph(strategy.sentence, page.width, "    "),
-    ...fact("needs", needsInWords(strategy)),
-    ...fact("machines", strategy.machines.join(", ")),
-    ...fact("verdict", verdictInWords(strategy, recordedVerdicts)),
-    ...fact("source", strategy.source),
+    ...introLines({ ...strategy, isDefault }, page),
+    ...factLines("needs", needsInWords(strategy), page),
+    ...factLines("machines", strategy.machines.join(", "), page),
+    ...factLines("verdict", verdictInWords(strategy, recordedVerdicts), page),
+    ...factLines("source", strategy.source, page),
   ];
+}
+
+function baselineLines(baseline: Baseline, page: Page): string[] {
+  return [
+    ...introLines({ ...baseline, isDefault: false }, page),
+    ...factLines("needs", baseline.needs, page),
+    ...factLines("machines", baseline.machines.join(", "), page),
+    ...factLines("source", baseline.source, page),
+  ];
+}
+
+function introLines(of: { name: string; sentence: string; isDefault: boolean }, page: Page): string[] {
+  const { bold, dim } = page.colors;
+  return [`  ${bold(of.name)}${of.isDefault ? dim("  (default)") : ""}`, ...paragraph(of.sentence, page.width, "    ")];
+}
+
+function factLines(name: string, text: string, page: Page): string[] {
+  return paragraph(text, page.width, " ".repeat(14), `    ${page.colors.dim(name.padEnd(10))}`);
 }

@@ -1,5 +1,6 @@
-// The table of strategies that is in README.md: what each does and needs, and what the explorer found.
+// The tables of strategies and baselines that are in README.md: what each does and needs, and what the explorer found.
 import { defaultAssumptions } from "../explore/assumptions.ts";
+import { baselines } from "../strategy/baselines.ts";
 import { defaultStrategy, strategies } from "../strategy/strategies.ts";
 import type { Need, Strategy } from "../strategy/strategy.ts";
 import { counted } from "./quantities.ts";
@@ -30,16 +31,32 @@ export function verdictInWords({ name }: Strategy, verdicts: readonly RecordedVe
 
 const defaults: Readonly<Record<string, unknown>> = { ...defaultAssumptions };
 
-/** The table between the markers of README.md. */
+/** The first table between the markers of README.md. */
 export function strategiesMarkdown(verdicts: readonly RecordedVerdict[]): string {
-  const cell = (text: string): string => text.replaceAll("|", "\\|");
   const titles = ["strategy", "what it does", "needs", "machines", "verdict", "source"];
   const rows = strategies.map((strategy) => {
     const name = `\`${strategy.name}\`${strategy === defaultStrategy ? " (default)" : ""}`;
     const { sentence, machines, source } = strategy;
     const verdict = verdictInWords(strategy, verdicts).replace(/u1:\S+/, (schedule) => `\`${schedule}\``);
-    return [name, sentence, needsInWords(strategy), machines.join(", "), verdict, source].map(cell);
+    return [name, sentence, needsInWords(strategy), machines.join(", "), verdict, source];
   });
+  return tableInMarkdown(titles, rows);
+}
+
+/** The second one: no explorer has a verdict on what QEMU does alone. */
+export function baselinesMarkdown(): string {
+  const titles = ["baseline", "what it does", "needs", "machines", "source"];
+  const rows = baselines.map(({ name, sentence, needs, machines, source }) => [
+    `\`${name}\``,
+    sentence,
+    needs,
+    machines.join(", "),
+    source,
+  ]);
+  return tableInMarkdown(titles, rows);
+}
+
+function tableInMarkdown(titles: readonly string[], rows: readonly (readonly string[])[]): string {
   const lines = [titles, titles.map(() => "---"), ...rows];
-  return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("");
+  return lines.map((cells) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |\n`).join("");
 }

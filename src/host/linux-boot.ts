@@ -20,6 +20,14 @@ const prompt = "guest# ";
 const bootTimeoutMs = 180_000;
 const commandTimeoutMs = 60_000;
 
+/** An address for eth0, which is up, and a link. */
+export const addressCommands: readonly string[] = [
+  `ip addr add ${formatIpv4(networkPlan.guestIp)}/${networkPlan.prefixLength} dev eth0`,
+  `ip route add default via ${formatIpv4(networkPlan.gatewayIp)}`,
+  "n=0; while [ $n -lt 100 ] && ! grep -q 1 /sys/class/net/eth0/carrier; do n=$((n+1)); usleep 100000; done",
+  "grep -q 1 /sys/class/net/eth0/carrier",
+];
+
 /**
  * The link is taken down and up once more, and then time has to pass: when the PF resets the VF (strategy `reinit`),
  * ixgbevf starts over only if jiffies has passed `last_reset` by 10 s. A driver that was never reset has 0 there, and
@@ -29,10 +37,7 @@ export const networkCommands: readonly string[] = [
   "ip link set eth0 up",
   "ip link set eth0 down",
   "ip link set eth0 up",
-  `ip addr add ${formatIpv4(networkPlan.guestIp)}/${networkPlan.prefixLength} dev eth0`,
-  `ip route add default via ${formatIpv4(networkPlan.gatewayIp)}`,
-  "n=0; while [ $n -lt 100 ] && ! grep -q 1 /sys/class/net/eth0/carrier; do n=$((n+1)); usleep 100000; done",
-  "grep -q 1 /sys/class/net/eth0/carrier",
+  ...addressCommands,
   "sleep 12",
 ];
 

@@ -1,17 +1,17 @@
 // The guest of `migrate --machine qemu`: a QEMU of our own, its VF served from this process, booted anew each time.
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import { assert } from "../base/assert.ts";
 import { OperationError } from "../base/errors.ts";
 import { loadNative } from "../machine/qemu/native.ts";
 import { qemuIds, type VIommu } from "../machine/qemu/qemu-command-line.ts";
-import { isKvmUsable, QemuProcess } from "../machine/qemu/qemu-process.ts";
+import { QemuProcess } from "../machine/qemu/qemu-process.ts";
 import { ServedVm } from "../machine/qemu/served-vm.ts";
 import type { QemuAsset, QemuGuestAssets } from "./assets-qemu.ts";
 import { attachQemu, type AttachedQemu } from "./attached-qemu.ts";
 import { DeviceRunner } from "./device-runner.ts";
 import type { HostedGuestOptions } from "./hosted-guest.ts";
 import { bringUpNetwork, networkCommands, untilPrompt } from "./linux-boot.ts";
+import { commonQemuSettings } from "./qemu-settings.ts";
 
 export interface QemuGuestKind {
   readonly machine: "qemu";
@@ -20,12 +20,10 @@ export interface QemuGuestKind {
   readonly iommu: VIommu;
 }
 
-/** Like the embedded PC's: nothing that takes time and changes nothing here. */
-const kernelCommandLine = "console=ttyS0 quiet nokaslr random.trust_cpu=on mitigations=off";
-const modulesOf: Readonly<Record<VIommu, string>> = {
-  none: "ixgbevf",
-  intel: "ixgbevf",
-  virtio: "virtio_iommu,ixgbevf",
+const modulesOf: Readonly<Record<VIommu, readonly string[]>> = {
+  none: ["ixgbevf"],
+  intel: ["ixgbevf"],
+  virtio: ["virtio_iommu", "ixgbevf"],
 };
 const SHARED_TIMEOUT_MS = 30_000;
 
@@ -89,29 +87,15 @@ async function startQemu(
   isRunning: boolean,
 ): Promise<QemuProcess> {
   const { memoryBytes, runDirectory, vfSocketPath } = options;
-  const isFast = await isKvmUsable();
-  assert(memoryBytes % 4096 === 0, "memory is whole pages");
+  const common = await commonQemuSettings({ memoryBytes, qemu, assets, iommu, modules: modulesOf[iommu] });
   return QemuProcess.start({
     command: qemu.command,
     runDirectory,
-    settings: {
-      version: qemu.version,
-      memoryBytes,
-      accelerator: isFast ? "kvm" : "tcg",
-      cpuModel: isFast ? "host" : "qemu64",
-      vIommu: iommu,
-      boot: {
-        kernel: assets.kernel.path,
-        initrd: assets.initrd.path,
-        commandLine: `${kernelCommandLine} underway.modules=${modulesOf[iommu]}`,
-      },
-      vfSocketPath,
-      incoming: !isRunning,
-    },
+    settings: { ...common, vfSocketPath, incoming: !isRunning },
   });
 }
 
-function nativeMissing(): OperationError<"native-missing"> {
+export function nativeMissing(): OperationError<"native-missing"> {
   return new OperationError({
     code: "native-missing",
     message: "The machine qemu needs memory shared with QEMU, and koffi, which maps it, has no build for this system.",

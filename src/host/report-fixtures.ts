@@ -211,3 +211,17 @@ export function fixtureVerdict(kind: FixtureKind): Verdict {
     ],
   };
 }
+
+/** A guest that QEMU moved alone, with its VF unplugged meanwhile. */
+export function fixtureBaseline(): MigrationReport {
+  const report = fixtureReport("consistent");
+  return {
+    ...report,
+    machine: "qemu",
+    strategy: "failover",
+    options: { ...report.options, machine: "qemu", strategy: "failover", qemu: { iommu: "none" } },
+    outageMs: 262.31,
+    cuts: { receive: [], transmit: [] },
+    baseline: { qemuDowntimeMs: 20, withoutVfMs: 1_722, pingGapsMs: { unplug: 63.9, pause: 151.9, plugIn: 262.31 } },
+  };
+}

@@ -168,6 +168,21 @@ export interface MigrationReport {
   readonly methods: { readonly cpuDirtyLog: string; readonly tracker: string };
   readonly verifies: readonly string[];
   readonly doesNotVerify: readonly string[];
+  /** Only of a baseline, whose guest QEMU moved alone: nothing of its memory and its frames was audited. */
+  readonly baseline?: BaselineMeasures;
+}
+
+/** What is measured of a baseline beside the rest, in milliseconds. */
+export interface BaselineMeasures {
+  /** What QEMU itself calls the downtime (`query-migrate`); `downtimeMs` is from its event STOP to the other's RESUME. */
+  readonly qemuDowntimeMs: number;
+  /** From the last frame that came through the source's VF to the first through the destination's. Null without VFs. */
+  readonly withoutVfMs: number | null;
+  /**
+   * The longest time without an answer to a ping: before the guest stood still (its VF is unplugged there), around that, and
+   * after it from when the VF was there again. Null where there is no VF.
+   */
+  readonly pingGapsMs: { readonly unplug: number | null; readonly pause: number; readonly plugIn: number | null };
 }
 
 export const REPORT_FORMAT_VERSION = 1;

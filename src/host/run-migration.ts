@@ -3,13 +3,12 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { OperationError } from "../base/errors.ts";
 import { SeededRandom } from "../base/random.ts";
 import { formatMac } from "../network/mac.ts";
 import { networkPlan } from "../network/plan.ts";
+import { baselineByName } from "../strategy/baselines.ts";
 import { defaultCacheDirectory } from "./assets/cache.ts";
-import { prepareQemu, prepareQemuGuest } from "./assets-qemu.ts";
-import { preparePasst, prepareAssets, type PasstAsset } from "./assets.ts";
+import { prepareAssets } from "./assets.ts";
 import { auditMove } from "./audit-move.ts";
 import type { Child } from "./child-rpc.ts";
 import { cablePath } from "./fabric-server.ts";
@@ -18,6 +17,8 @@ import type { GuestKind } from "./guests.ts";
 import { moveBetween, startHost, throwIfCancelled, type MigrationSinks } from "./hosts.ts";
 import { ReportBuilder, type MigrateOptions, type MigrationReport } from "./report.ts";
 import { runModelMigration } from "./run-model-migration.ts";
+import { passtIfItCanBeHad, prepareQemuKind } from "./run-parts.ts";
+import { runQemuBaseline } from "./run-qemu-baseline.ts";
 import type { TcpAddress } from "./tcp-transport.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
 import type { MoveSettings, VmHostEvent, VmHostMethods, VmSettings } from "./vm-host-messages.ts";
@@ -32,6 +33,8 @@ const SOURCE_DEVICE_LINGER_MS = 100;
  */
 export async function runMigration(options: MigrateOptions, sinks: MigrationSinks): Promise<MigrationReport> {
   if (options.machine === "model") return runModelMigration(options, sinks);
+  const baseline = baselineByName(options.strategy);
+  if (baseline !== undefined) return runQemuBaseline(baseline, options, sinks);
   await using run = await Run.begin(options, sinks);
   return await run.carryOut();
 }
@@ -99,12 +102,10 @@ class Run {
   }
 
   async #guestKind(cacheDirectory: string): Promise<GuestKind> {
-    const { machine, assets: overrides, qemu } = this.#options;
-    const preparing = { cacheDirectory, onProgress: this.#sinks.onStage };
-    if (machine !== "qemu") return { machine: "linux", assets: await prepareAssets({ ...preparing, overrides }) };
-    const program = await prepareQemu({ ...preparing, ...(qemu?.program === undefined ? {} : { qemu: qemu.program }) });
-    const assets = await prepareQemuGuest({ ...preparing, overrides });
-    return { machine: "qemu", qemu: program, assets, iommu: qemu?.iommu ?? "none" };
+    const { machine, assets: overrides } = this.#options;
+    const { onStage: onProgress } = this.#sinks;
+    if (machine === "qemu") return prepareQemuKind(this.#options, onProgress);
+    return { machine: "linux", assets: await prepareAssets({ cacheDirectory, onProgress, overrides }) };
   }
 
   async #startFabric(): Promise<Fabric> {
@@ -133,7 +134,7 @@ class Run {
   async #startTraffic(fabric: Fabric, source: VmHost): Promise<Traffic> {
     const { onStage } = this.#sinks;
     const { traffic: asked, seed } = this.#options;
-    const passt = asked === "download" ? await this.#passtIfItCanBeHad() : undefined;
+    const passt = asked === "download" ? await passtIfItCanBeHad(onStage) : undefined;
     const traffic = await startTraffic({
       kind: asked === "download" && passt === undefined ? "echo" : asked,
       random: new SeededRandom(seed),
@@ -144,17 +145,6 @@ class Run {
     });
     this.#closing.push(() => traffic.close());
     return traffic;
-  }
-
-  async #passtIfItCanBeHad(): Promise<PasstAsset | undefined> {
-    const { onStage } = this.#sinks;
-    try {
-      return await preparePasst({ onProgress: onStage });
-    } catch (thrown) {
-      if (!(thrown instanceof OperationError)) throw thrown;
-      onStage(`No download (${thrown.message}); verified echoes with the built-in peer take its place`);
-      return undefined;
-    }
   }
 
   #move(source: VmHost, to: TcpAddress): Promise<{ bytesSent: number }> {

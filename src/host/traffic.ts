@@ -35,7 +35,7 @@ export interface Traffic {
 }
 
 /** A ping every so often, small; and for `echo` a stream of large ones whose payloads are compared. */
-const PING = { name: "small", intervalMs: 10, payloadBytes: 56 };
+export const PING = { name: "small", intervalMs: 10, payloadBytes: 56 };
 const ECHO = { name: "large", intervalMs: 4, payloadBytes: 1400 };
 /** Pings are watched this long on the destination. */
 const WATCH_MS = 1000;

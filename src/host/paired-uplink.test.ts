@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ManualClock } from "../base/clock.ts";
+import { cablePath, FabricServer } from "./fabric-server.ts";
+import { PairedUplink, takersOf } from "./paired-uplink.ts";
+import { StreamCable } from "./stream-cable.ts";
+
+const FRAME_BYTES = 60;
+
+function frameTo(firstByte: number, mark: number): Uint8Array {
+  const frame = new Uint8Array(FRAME_BYTES).fill(mark);
+  frame.set([firstByte, 0, 0, 0, 0, 9], 0);
+  frame.set([2, 0, 0, 0, 0, mark], 6);
+  return frame;
+}
+
+test("a frame for the pair alone has one taker, the VF while it takes any; one for many has both", () => {
+  const [alone, broadcast] = [frameTo(0x02, 1), frameTo(0xff, 1)];
+  assert.deepEqual(takersOf(alone, false), { vf: false, virtio: true });
+  assert.deepEqual(takersOf(alone, true), { vf: true, virtio: false });
+  assert.deepEqual(takersOf(broadcast, false), { vf: false, virtio: true });
+  assert.deepEqual(takersOf(broadcast, true), { vf: true, virtio: true });
+  assert.deepEqual(takersOf(new Uint8Array(0), false), { vf: false, virtio: true });
+});
+
+test("both cards of a pair are behind one port of the fabric, and frames change over with the VF", async (t) => {
+  const directory = await mkdtemp(path.join(tmpdir(), "uw-"));
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  const fabric = new FabricServer({ clock: new ManualClock(0), seed: 1, onEvent() {} });
+  t.after(() => fabric.close());
+  for (const name of ["host", "other"]) await fabric.addCable(name, directory);
+  const virtioSocketPath = path.join(directory, "net");
+  const uplink = await PairedUplink.open({ cable: cablePath(directory, "host"), virtioSocketPath });
+  t.after(() => uplink.close());
+  const got = { vf: [] as number[], virtio: [] as number[], other: [] as number[] };
+  const plugged = (socketPath: string, into: number[]): StreamCable => {
+    const onFrame = (frame: Uint8Array): void => void into.push(frame[11] ?? 0);
+    return new StreamCable(connect(socketPath), { onFrame, onClosed() {} });
+  };
+  const virtio = plugged(virtioSocketPath, got.virtio);
+  const other = plugged(cablePath(directory, "other"), got.other);
+  t.after(() => [virtio, other].forEach((cable) => cable.close()));
+  let vfTakes = false;
+  uplink.vfTakesFrames = () => vfTakes;
+  uplink.toVf = (frame) => void got.vf.push(frame[11] ?? 0);
+  const until = async (list: number[], mark: number): Promise<void> => {
+    while (!list.includes(mark)) await sleep(1);
+  };
+
+  // Until both cables are in, what is sent is lost.
+  while (got.other.length === 0) {
+    virtio.send(frameTo(0x02, 1));
+    await sleep(1);
+  }
+  other.send(frameTo(0x02, 2));
+  await until(got.virtio, 2);
+  vfTakes = true;
+  other.send(frameTo(0x02, 3));
+  await until(got.vf, 3);
+  other.send(frameTo(0xff, 4));
+  await Promise.all([until(got.vf, 4), until(got.virtio, 4)]);
+  uplink.fromVf.frame(frameTo(0x02, 5));
+  await until(got.other, 5);
+  vfTakes = false;
+  other.send(frameTo(0x02, 6));
+  await until(got.virtio, 6);
+  assert.deepEqual(got.vf, [3, 4]);
+  assert.deepEqual(got.virtio, [2, 4, 6]);
+});

@@ -81,7 +81,7 @@ test("a guest that is pinged moves between two sidecars over TLS, and answers on
   assert.equal(await source.server.code, 0);
 });
 
-test("a move that its controller leaves, or whose destination dies, leaves the guest on the source, with its card", async (t) => {
+test("a move that its controller leaves, or whose destination dies, leaves the guest on the source; one whose source dies, nowhere", async (t) => {
   const parts = await needed(t);
   if (parts === undefined) return;
   const site = await Site.make(t, parts);
@@ -119,4 +119,18 @@ test("a move that its controller leaves, or whose destination dies, leaves the g
   await stillWorks("after the destination's QEMU was killed");
   // And the VF server of the QEMU that died takes the next one.
   await other.server.untilItSays("The client has gone.");
+
+  // Memory that is gone reads as zeros: none of it must ever run anywhere.
+  const last = await site.host("d", { expects: true });
+  const waitingInVain = last.sidecar("--listen", "127.0.0.1:0", "--json");
+  const movingInVain = source.sidecar("--to", `127.0.0.1:${await listeningPort(waitingInVain)}`, ...slowly, "--json");
+  await waitingInVain.untilItSays("A guest comes in");
+  await source.qemu.kill();
+  assert.equal(await movingInVain.code, 1, movingInVain.said);
+  assert.match(movingInVain.said, /"code": "source-qemu-gone"/);
+  assert.equal(await waitingInVain.code, 1, waitingInVain.said);
+  for (const { server } of [source, last]) {
+    await server.kill("SIGINT");
+    assert.equal(await server.code, 0, server.said);
+  }
 });

@@ -86,7 +86,11 @@ async function move(ground: JobGround, job: AttachedJob, moving: Moving): Promis
     case "completed":
       return { end: await letGo(ground, job, result.bytesSent), takeBack: undefined };
     case "resumed":
-      await machine.resume();
+      // The engine resumes what it had stopped; QEMU's own migration is still to be ended.
+      await machine.resume().catch((thrown: unknown) => {
+        throw ground.clientGone.aborted ? qemuGone() : thrown;
+      });
+      if (ground.clientGone.aborted) throw qemuGone();
       return { end: { kind: "resumed", failure: result.failure }, takeBack: undefined };
     case "outcome-unknown":
       return { end: { kind: "outcome-unknown", failure: result.failure }, takeBack: () => takeBack(job) };
@@ -147,7 +151,8 @@ function cancelled(): OperationError<"cancelled"> {
 function qemuGone(): OperationError<"source-qemu-gone"> {
   return new OperationError({
     code: "source-qemu-gone",
-    message: "The source's QEMU ended, and its guest with it, while it was being moved.",
-    advice: "See why that QEMU ended. The destination has discarded what it had of the guest.",
+    message: "The source's QEMU ended, or let go of the VF, while its guest was being moved.",
+    advice:
+      "See whether that QEMU still runs: its guest then goes on there, without this card. The destination has discarded what it had of it.",
   });
 }

@@ -1,6 +1,7 @@
 // A guest in a QEMU that is there already: its VF served from this process, its QEMU driven over QMP.
 import path from "node:path";
 import { assert } from "../base/assert.ts";
+import { OperationError } from "../base/errors.ts";
 import type { Console } from "../machine/machine.ts";
 import { QEMU_STATE_VERSION, QemuMachine, type QemuPciState } from "../machine/qemu/machine.ts";
 import type { DeviceChoice } from "../machine/qemu/pci-query.ts";
@@ -52,6 +53,7 @@ export function attachQemu(options: AttachedQemuOptions): AttachedQemu {
     deviceLog,
     console,
     machineStateVersion: QEMU_STATE_VERSION,
+    lost: served.clientLost(qemuGone()),
     translate: (iova) => served.translate(iova),
     mappings: () => served.mappings(),
     prepareMove: async () => Buffer.from(await machine.prepareMove()).toString("base64"),
@@ -59,6 +61,14 @@ export function attachQemu(options: AttachedQemuOptions): AttachedQemu {
     finishMove: () => machine.finishMove(),
     close,
   };
+}
+
+function qemuGone(): OperationError<"qemu-gone"> {
+  return new OperationError({
+    code: "qemu-gone",
+    message: "QEMU has ended, and its guest with it.",
+    advice: "Start the guest again; what QEMU said at its end may tell why.",
+  });
 }
 
 /** Read through a monitor that disturbs no running guest; written while the destination's stands still. */
@@ -95,7 +105,11 @@ class PciStateOfQemu implements QemuPciState {
 
   async prepareWrite(early: Uint8Array): Promise<void> {
     const gdbSocketPath = path.join(this.#options.directory, "gdb");
-    this.#restore = await PciRestore.prepare(this.#options.qmp, decodePciState(early), { gdbSocketPath });
+    const { qmp } = this.#options;
+    const restore = await PciRestore.prepare(qmp, decodePciState(early), { gdbSocketPath });
+    this.#restore = restore;
+    // Also where the guest never comes.
+    void qmp.closed.then(() => restore.close());
   }
 
   async write(bytes: Uint8Array): Promise<void> {

@@ -35,6 +35,8 @@ export interface HostedGuest extends MigratableVm {
   /** What the addresses that the VF uses mean now; left out where they are guest physical ones. */
   readonly mappings?: () => readonly Mapping[];
   readonly machineStateVersion: number;
+  /** Aborted, with an OperationError, when the guest has died under us. */
+  readonly lost?: AbortSignal;
   /** On the source, while the guest runs: what takes too long for a guest that stands still. Gives an offer's hint. */
   prepareMove(): Promise<string | undefined>;
   /** On the destination, with that hint, before the source sends anything. */

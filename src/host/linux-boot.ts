@@ -17,6 +17,7 @@ export const kernelCommandLine = [
 ].join(" ");
 
 const prompt = "guest# ";
+const panic = /Kernel panic - not syncing[^]*end Kernel panic/;
 const bootTimeoutMs = 180_000;
 const commandTimeoutMs = 60_000;
 
@@ -67,6 +68,7 @@ export function untilPrompt(console: Console, start: () => void): Promise<void> 
   return new Promise((resolve, reject) => {
     const stop = console.onOutput(() => {
       if (console.output.endsWith(prompt)) end(resolve);
+      else if (panic.test(console.output)) end(() => reject(bootFailed("its kernel panicked", console.output)));
     });
     const timer = setTimeout(
       () => end(() => reject(bootFailed(`no prompt within ${bootTimeoutMs / 1000} s`, console.output))),

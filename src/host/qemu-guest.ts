@@ -64,20 +64,22 @@ async function assemble(
   const runDirectory = path.join(options.directory, isRunning ? "a" : "b");
   await mkdir(runDirectory, { mode: 0o700, recursive: true });
   const socketPath = path.join(runDirectory, "vf");
+  await using opened = new AsyncDisposableStack();
   const served = await ServedVm.listen({ socketPath, mac, uplink, clock, native });
+  opened.defer(() => served.close());
   const qemu = await startQemu({ ...options, runDirectory, vfSocketPath: socketPath }, kind, isRunning);
+  opened.defer(async () => void (await qemu.kill()));
+  const shared = await served.untilShared(SHARED_TIMEOUT_MS);
+  const kept = opened.move();
   return attachQemu({
     served,
-    shared: await served.untilShared(SHARED_TIMEOUT_MS),
+    shared,
     qmp: qemu.qmp,
     device: { qdevId: qemuIds.vf, vendorId: 0x8086, deviceId: 0x10ed },
     directory: runDirectory,
     isRunning,
     console: qemu.console,
-    close: async () => {
-      await qemu.kill();
-      await served.close();
-    },
+    close: () => kept.disposeAsync(),
   });
 }
 

@@ -40,6 +40,7 @@ export class SourceHost {
   #framesBeforeMove = 0;
   #vfAtPause: VfState | undefined;
   #cancelling = new AbortController();
+  #isHandingOver = false;
 
   private constructor(settings: VmSettings, guest: HostedGuest, cable: Cable, emit: (event: VmHostEvent) => void) {
     this.#settings = settings;
@@ -90,25 +91,39 @@ export class SourceHost {
   }
 
   async moveOut(move: MoveSettings): Promise<MoveResult> {
-    const { machine, vf, machineStateVersion } = this.#guest;
+    const { machine, vf } = this.#guest;
     this.#droppedBeforeMove = frameDrops(vf.statistics);
     this.#framesBeforeMove = this.#ledger.framesCompleted;
-    this.#cancelling = new AbortController();
-    const machineHint = await this.#guest.prepareMove();
-    const result = await moveOut({
+    const cancelling = new AbortController();
+    this.#cancelling = cancelling;
+    this.#isHandingOver = false;
+    const { lost } = this.#guest;
+    // Once all of it is on its way, the guest can do without what it has left.
+    lost?.addEventListener("abort", () => {
+      if (!this.#isHandingOver) cancelling.abort(lost.reason);
+    });
+    let result: MoveResult | undefined;
+    try {
+      result = await this.#moveOut(move, await this.#guest.prepareMove());
+    } finally {
+      // However early it failed, nothing of it is left behind.
+      if (result === undefined || result.kind === "resumed") await machine.resume();
+    }
+    assert(result.kind === "resumed" || machine.isPaused, "one side at most runs the guest");
+    return result;
+  }
+
+  #moveOut(move: MoveSettings, machineHint: string | undefined): Promise<MoveResult> {
+    return moveOut({
       vm: this.#guest,
       move,
       mac: this.#settings.mac,
-      machineStateVersion,
+      machineStateVersion: this.#guest.machineStateVersion,
       machineHint,
       onEvent: (event) => this.#onEvent(event),
       betweenSteps: () => this.#runner.betweenSteps(),
       signal: this.#cancelling.signal,
     });
-    // However early it failed: nothing of the move is left behind.
-    if (result.kind === "resumed") await machine.resume();
-    assert(result.kind === "resumed" || machine.isPaused, "one side at most runs the guest");
-    return result;
   }
 
   /** The bench listens to the same events as everyone; that is all the engine and the ledger have to do with each other. */
@@ -124,7 +139,10 @@ export class SourceHost {
       this.#vfAtPause = this.#guest.vf.save();
     }
     if (event.kind === "device-stopped") this.#ledger.markDeviceStopped();
-    if (event.kind === "phase" && event.phase === "hand-over") this.#runner.free();
+    if (event.kind === "phase" && event.phase === "hand-over") {
+      this.#isHandingOver = true;
+      this.#runner.free();
+    }
     if (event.kind === "phase" && event.phase === "resumed") {
       this.#runner.free();
       this.#ledger.markVcpusResumed();

@@ -44,7 +44,7 @@ export interface SourceOptions {
   readonly yieldToGuest: () => Promise<void>;
   /** Called between any two atomic steps of the switchover: the place of the race injector. */
   readonly betweenSteps?: () => void;
-  /** Cancels: the source resumes, unless `go` was already said. */
+  /** Cancels: the source resumes, unless `go` was already said. A reason that is an OperationError is the outcome's. */
   readonly signal?: AbortSignal;
   /** Calls back about once a second until told to stop; keeps the link alive and notices a silent peer. */
   readonly everySecond: (callback: (nowMs: number) => void) => () => void;
@@ -317,13 +317,14 @@ class SourceMigration {
 
   #stopIfCancelled(): void {
     this.#throwIfFailed();
-    if (this.#options.signal?.aborted === true) throw cancelled();
+    const { signal } = this.#options;
+    if (signal?.aborted === true) throw reasonOf(signal);
   }
 
   /** Whoever waits for the destination learns of it at once; whoever is busy looks at the next batch. */
   #cancel(): void {
     if (this.#goSaid || this.#failure !== undefined) return;
-    this.#failure = cancelled();
+    this.#failure = reasonOf(this.#options.signal);
     const { code, message } = this.#failure;
     void this.#conversation.send({ kind: "abort", code, message });
   }
@@ -341,7 +342,9 @@ class SourceMigration {
   }
 }
 
-function cancelled(): OperationError {
+/** Whoever aborts may say why. */
+function reasonOf(signal: AbortSignal | undefined): OperationError {
+  if (signal?.reason instanceof OperationError) return signal.reason;
   return new OperationError({
     code: "cancelled",
     message: "The migration was cancelled.",

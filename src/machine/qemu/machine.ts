@@ -120,12 +120,15 @@ export class QemuMachine implements Pick<
       () => undefined,
       (thrown: unknown) => thrown,
     );
+    const { qmp } = this.#options;
     if (!this.#isPaused) {
       if (problem !== undefined) throw problem;
+      // A guest whose QEMU is gone does not go on.
+      if (qmp.isClosed) throw await qmp.closed;
       return;
     }
     try {
-      await this.#options.qmp.run("cont");
+      await qmp.run("cont");
     } catch (thrown) {
       throw problem ?? thrown;
     }

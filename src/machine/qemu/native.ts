@@ -21,13 +21,13 @@ const linux = {
   MFD_CLOEXEC: 1,
   MFD_ALLOW_SEALING: 2,
   F_GETFL: 3,
-  F_SETFL: 4,
   F_ADD_SEALS: 1033,
   F_GET_SEALS: 1034,
   F_SEAL_SHRINK: 2,
   O_ACCMODE: 3,
   O_RDWR: 2,
   O_NONBLOCK: 0o4000,
+  POLLOUT: 4,
   PROT_NONE: 0,
   PROT_READ_WRITE: 3,
   MAP_SHARED: 0x01,
@@ -45,7 +45,10 @@ export interface Native extends DescriptorSockets {
   connect(path: string): number;
 
   eventfd(): number;
-  /** Whether a descriptor that somebody gave us is an eventfd. Makes it non-blocking, so that no count blocks us. */
+  /**
+   * Whether a descriptor that somebody gave us is an eventfd. Its flags are its giver's too, and are left alone: who waits
+   * in read(2) for a signal goes on to.
+   */
   adoptEventfd(descriptor: number): boolean;
   /** Adds one. False when it did not: the count is full, so that whoever waits is awake already. */
   signalEventfd(descriptor: number): boolean;
@@ -88,6 +91,7 @@ interface CLibrary {
   memfdCreate(name: string, flags: number): number;
   ftruncate(descriptor: number, length: number): number;
   fcntl(descriptor: number, command: number, argument: number): number;
+  poll(entries: Bytes, count: number, timeoutMs: number): number;
   mmap(at: bigint | null, length: number, protection: number, flags: number, fd: number, offset: number): bigint;
   munmap(address: bigint, length: number): number;
 }
@@ -112,6 +116,7 @@ function bindLibrary(koffi: Koffi): CLibrary {
     memfdCreate: library.func("int memfd_create(const char *, unsigned int)"),
     ftruncate: library.func("int ftruncate(int, int64_t)"),
     fcntl: library.func("int fcntl(int, int, long)"),
+    poll: library.func("int poll(void *, unsigned long, int)"),
     mmap: library.func("void *mmap(void *, size_t, int, int, int, int64_t)"),
     munmap: library.func("int munmap(void *, size_t)"),
   };
@@ -126,6 +131,8 @@ class LinuxNative implements Native {
   readonly #addressOf: (memory: ArrayBuffer | ArrayBufferView) => bigint;
   readonly #one = new BigUint64Array([1n]);
   readonly #count = new BigUint64Array(1);
+  /** Descriptors that others gave us and that would make us wait. */
+  readonly #blocking = new Set<number>();
 
   constructor(koffi: Koffi) {
     this.#koffi = koffi;
@@ -193,6 +200,7 @@ class LinuxNative implements Native {
   }
 
   closeDescriptor(descriptor: number): void {
+    this.#blocking.delete(descriptor);
     // By C, not by fs.close: Node warns of descriptors that it did not open, and close(2) is never to be repeated.
     this.#c.close(descriptor);
   }
@@ -208,15 +216,27 @@ class LinuxNative implements Native {
       return false;
     }
     const flags = this.#c.fcntl(descriptor, linux.F_GETFL, 0);
-    return flags >= 0 && this.#c.fcntl(descriptor, linux.F_SETFL, flags | linux.O_NONBLOCK) === 0;
+    if (flags >= 0 && (flags & linux.O_NONBLOCK) === 0) this.#blocking.add(descriptor);
+    return flags >= 0;
   }
 
   signalEventfd(descriptor: number): boolean {
+    // Nobody but its giver could fill it between the two calls, and who did that would have its own device wait for it.
+    if (this.#blocking.has(descriptor) && !this.#hasRoom(descriptor)) return false;
     return this.#c.write(descriptor, this.#one, 8) === 8;
   }
 
   takeEventfd(descriptor: number): number {
     return this.#c.read(descriptor, this.#count, 8) === 8 ? Number(this.#count[0]) : 0;
+  }
+
+  #hasRoom(descriptor: number): boolean {
+    // struct pollfd: the descriptor, what is asked, and what is so.
+    const entry = new Uint8Array(8);
+    const fields = new DataView(entry.buffer);
+    fields.setInt32(0, descriptor, true);
+    fields.setInt16(4, linux.POLLOUT, true);
+    return this.#c.poll(entry, 1, 0) === 1 && (fields.getInt16(6, true) & linux.POLLOUT) !== 0;
   }
 
   memfd(name: string, sizeBytes: number, options: { readonly isSealed?: boolean } = {}): number {

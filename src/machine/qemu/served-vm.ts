@@ -70,6 +70,7 @@ export class ServedVm {
   readonly #memory: SharedMemory | undefined;
   readonly #server: DeviceServer;
   readonly #registers: Uint32Array;
+  readonly #onClientGone = new Set<() => void>();
   #sockets: ChannelListener | undefined;
   #shared: SharedParts | undefined;
   readonly #waiting = new Set<() => void>();
@@ -162,6 +163,13 @@ export class ServedVm {
     raiseAllEnabled: () => this.vf.raiseAllEnabled(),
   };
 
+  /** Aborted with this reason when the client of now goes. */
+  clientLost(reason: Error): AbortSignal {
+    const controller = new AbortController();
+    this.#onClientGone.add(() => controller.abort(reason));
+    return controller.signal;
+  }
+
   /** Keeps the VF's interrupts in the VF while the guest stands still. */
   holdMessages(isHeld: boolean): void {
     this.#server.holdMessages(isHeld);
@@ -252,6 +260,8 @@ export class ServedVm {
     this.#memory?.release();
     this.#messageDma.clientGone();
     this.#messageInterrupts.reset();
+    for (const listener of this.#onClientGone) listener();
+    this.#onClientGone.clear();
     this.#options.onClient?.({ kind: "client-gone", problem });
   }
 }

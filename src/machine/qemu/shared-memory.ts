@@ -55,6 +55,8 @@ export class SharedMemory implements GuestMemory {
   readonly #listeners = new Set<() => void>();
   #range: Range | undefined;
   #mapping: Mapping | undefined;
+  /** The mapping's client is gone. Who still has business with it, such as a move that is about to fail, finds zeros. */
+  #isReleased = false;
 
   constructor(native: Native, options: SharedMemoryOptions = {}) {
     this.#native = native;
@@ -62,7 +64,7 @@ export class SharedMemory implements GuestMemory {
   }
 
   get isKnown(): boolean {
-    return this.#mapping !== undefined;
+    return this.#mapping !== undefined && !this.#isReleased;
   }
 
   get sizeBytes(): number {
@@ -109,8 +111,8 @@ export class SharedMemory implements GuestMemory {
 
   /** The client is gone, and with it RAM; arrays that are still about show zeros. */
   release(): void {
-    if (this.#range === undefined || this.#mapping === undefined) return;
-    this.#mapping = undefined;
+    if (this.#range === undefined || !this.isKnown) return;
+    this.#isReleased = true;
     this.#native.mapZeros(this.#range.address, this.#range.sizeBytes);
   }
 
@@ -118,7 +120,7 @@ export class SharedMemory implements GuestMemory {
     // Whether it is sealed comes first: until it is, its owner may change the size after we looked.
     const isSafe = this.#allowUnsealed || this.#native.isSealedAgainstShrinking(descriptor);
     const stats = fstatSync(descriptor, { bigint: true });
-    const known = this.#mapping;
+    const known = this.isKnown ? this.#mapping : undefined;
     if (known !== undefined && (stats.dev !== known.device || stats.ino !== known.inode)) {
       return { refused: "it is another file than the guest's RAM, and RAM in several files is not supported" };
     }
@@ -137,6 +139,7 @@ export class SharedMemory implements GuestMemory {
     if (refused !== undefined) return { refused };
     const range = this.#map(descriptor, sizeBytes);
     if ("refused" in range) return range;
+    this.#isReleased = false;
     this.#mapping = {
       device: stats.dev,
       inode: stats.ino,

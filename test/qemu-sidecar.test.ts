@@ -1,10 +1,12 @@
 // Two real QEMUs that nobody of ours started, moved by two sidecars: what docs/QEMU.md promises, over the program itself.
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { once } from "node:events";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TestCertificates } from "../src/host/tls-certificates.fixture.ts";
 import { networkPlan } from "../src/network/plan.ts";
-import { bringUp, inGuest, needed, Site, type Running } from "./sidecar/hosts.ts";
+import { bringUp, inGuest, needed, Site, underway, type Running } from "./sidecar/hosts.ts";
 
 /** After a move pings go on for this long, and an answer is waited for as long. */
 const PINGED_MS = 1000;
@@ -12,6 +14,36 @@ const PINGED_MS = 1000;
 async function listeningPort(sidecar: Running): Promise<string> {
   await sidecar.untilItSays(/Waiting for a guest at 127\.0\.0\.1:\d+/);
   return /127\.0\.0\.1:(\d+)/.exec(sidecar.said)?.[1] ?? "";
+}
+
+/** Gives the port of a link to `port` that is cut, and not to be had again, when the source answers to `ready`. */
+async function linkThatBreaksBeforeGo(t: TestContext, port: number): Promise<number> {
+  const sockets: Socket[] = [];
+  const server = createServer((source) => {
+    const destination = connect(port, "127.0.0.1");
+    sockets.push(source, destination);
+    for (const socket of [source, destination]) socket.on("error", () => {}).setNoDelay(true);
+    // hello-ack, accept and ready; what the source says then is `go`.
+    let answers = 0;
+    destination.on("data", (chunk: Uint8Array) => {
+      answers++;
+      source.write(chunk);
+    });
+    source.on("data", (chunk: Uint8Array) => {
+      if (answers < 3) destination.write(chunk);
+      else close();
+    });
+    source.on("close", () => destination.destroy());
+    destination.on("close", () => source.destroy());
+  });
+  const close = (): void => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  };
+  t.after(close);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return (server.address() as AddressInfo).port;
 }
 
 test("a guest that is pinged moves between two sidecars over TLS, and answers on the destination", async (t) => {
@@ -119,6 +151,21 @@ test("a move that its controller leaves, or whose destination dies, leaves the g
   await stillWorks("after the destination's QEMU was killed");
   // And the VF server of the QEMU that died takes the next one.
   await other.server.untilItSays("The client has gone.");
+
+  // The link breaks for good just before `go` arrives: nobody knows, until a person says so.
+  const unheard = await site.host("e", { expects: true });
+  const waitingForGo = unheard.sidecar("--listen", "127.0.0.1:0", "--json");
+  const broken = await linkThatBreaksBeforeGo(t, Number(await listeningPort(waitingForGo)));
+  const unsure = source.sidecar("--to", `127.0.0.1:${broken}`, "--json");
+  assert.equal(await unsure.code, 1, unsure.said);
+  assert.equal(await waitingForGo.code, 1, waitingForGo.said);
+  assert.match(unsure.said, /whether the guest runs there is not known/);
+  const refused = source.sidecar("--to", "127.0.0.1:9", "--json");
+  assert.equal(await refused.code, 1, refused.said);
+  assert.match(refused.said, /"code": "outcome-unknown"/);
+  const takenBack = site.keep(underway("sidecar", "--vf", source.vf, "--take-back"));
+  assert.equal(await takenBack.code, 0, takenBack.said);
+  await stillWorks("after it was taken back");
 
   // Memory that is gone reads as zeros: none of it must ever run anywhere.
   const last = await site.host("d", { expects: true });

@@ -19,7 +19,7 @@ import { vfEventLine, vfServingText } from "./vf-render.ts";
 export type VfService = typeof serveVf;
 type ServeOptions = Parameters<VfService>[0];
 
-export const uplinkHelp =
+const uplinkHelp =
   "where its frames go: none (the link is down), peer (built in: ARP and ping at 10.0.2.3), passt (this host's TCP stack, for a guest that is 10.0.2.15) or unix:PATH (QEMU's stream framing)";
 
 const examples = `

@@ -14,7 +14,7 @@ interface Serving {
 }
 
 /** QEMU's options that have to do with the VF, for 1 GiB of memory. */
-export function qemuArguments(socketPath: string): string[] {
+function qemuArguments(socketPath: string): string[] {
   const device = { driver: "vfio-user-pci", id: "vf0", socket: { type: "unix", path: socketPath } };
   return [
     "-machine",

@@ -64,46 +64,33 @@ class GuestReception {
   }
 
   async run(request: ExpectRequest): Promise<Expected> {
-    const { ground, stop } = this.#hold();
-    const listener = await this.#listen(request).catch((thrown: unknown) => {
-      ground.served.vf.start();
-      ground.setReceiving(true);
-      throw thrown;
-    });
-    const enough = AbortSignal.any([this.#watcher.signal, ground.clientGone]);
+    const { served, clientGone } = this.#ground;
+    // The VF stands still and hears nothing until the guest is here.
+    this.#ground.setReceiving(false);
+    served.vf.stop();
+    let end: ExpectEnd | undefined;
+    try {
+      const listener = await this.#listen(request);
+      this.#watcher.onListening(listener.address);
+      end = await this.#untilEnded(AbortSignal.any([this.#watcher.signal, clientGone]));
+      return { end, forget: answeringFor(listener, this.#offered === undefined ? 0 : ANSWERS_MS) };
+    } finally {
+      if (end?.kind !== "arrived") this.#ground.setReceiving(true);
+      // A VF that may hold another host's state stays stopped: its QEMU has to start anew, which resets it.
+      if (this.#offered === undefined) served.vf.start();
+    }
+  }
+
+  async #untilEnded(enough: AbortSignal): Promise<ExpectEnd> {
     const giveUp = (): void => this.#giveUp();
     enough.addEventListener("abort", giveUp);
-    this.#watcher.onListening(listener.address);
     if (enough.aborted) giveUp();
     const end = await this.#ended.promise;
     enough.removeEventListener("abort", giveUp);
-    stop(end);
-    const timer = setTimeout(() => listener.close(), ANSWERS_MS);
-    const forget = (): void => {
-      clearTimeout(timer);
-      listener.close();
-    };
-    if (end.kind === "discarded" && this.#offered === undefined) forget();
-    return { end, forget };
+    return end;
   }
 
-  /** The VF stands still and hears nothing until the guest is here. */
-  #hold(): { ground: JobGround; stop: (end: ExpectEnd) => void } {
-    const ground = this.#ground;
-    ground.setReceiving(false);
-    ground.served.vf.stop();
-    return {
-      ground,
-      stop: (end) => {
-        if (end.kind === "arrived") return;
-        ground.setReceiving(true);
-        // A VF that holds another host's state stays stopped: its QEMU has to start anew, and resets it.
-        if (this.#offered === undefined) ground.served.vf.start();
-      },
-    };
-  }
-
-  #listen({ at, tls }: ExpectRequest): Promise<TcpListener> {
+  async #listen({ at, tls }: ExpectRequest): Promise<TcpListener> {
     const take = (transport: Transport): void => void this.#serve(transport);
     if (tls === undefined) return listenTcp(at, take);
     const refused = (error: OperationError): void => this.#watcher.onStage(`Turned away: ${error.message}`);
@@ -158,6 +145,15 @@ class GuestReception {
       else setTimeout(announce, delayMs).unref();
     }
   }
+}
+
+/** Gives what closes the listener earlier. */
+function answeringFor(listener: TcpListener, timeMs: number): () => void {
+  const timer = setTimeout(() => listener.close(), timeMs);
+  return () => {
+    clearTimeout(timer);
+    listener.close();
+  };
 }
 
 function notExpectedAnyMore(): OperationError<"not-expected"> {

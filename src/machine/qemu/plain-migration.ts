@@ -185,7 +185,7 @@ class Move {
 
   #whyNot(status: string, error: string | undefined): OperationError {
     if (status !== "cancelled") return failed(error ?? `its migration is ${status}`);
-    return this.#isGivenUp ? notConverging(this.#lastPass) : cancelled();
+    return this.#isGivenUp ? notConverging(this.#lastPass - 1) : cancelled();
   }
 }
 

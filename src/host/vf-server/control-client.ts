@@ -109,7 +109,8 @@ function gone(path: string): OperationError<"vf-server-gone"> {
   return new OperationError({
     code: "vf-server-gone",
     message: `The VF server at ${path} has gone, or has hung up.`,
-    advice: "See what `underway vf serve` printed last. A QEMU whose VF server is gone has to be started anew.",
+    advice:
+      "See what `underway vf serve` printed last. Its QEMU's guest has lost the card; if it stands still and does not run on the destination, QMP's cont lets it go on without.",
     facts: { path },
   });
 }

@@ -34,8 +34,9 @@ function readAll(guest: ServedGuest, size: number): Uint8Array {
     const reply = guest.ask(Command.migrationDataRead, u32(8 + size, size));
     const got = new DataView(reply.buffer).getUint32(4, true);
     assert.equal(new DataView(reply.buffer).getUint32(0, true), 8 + got);
-    assert.equal(reply.length, 8 + got);
-    pieces.push(reply.slice(8));
+    assert.equal(reply.length, 8 + size, "a reply has the length that was asked for");
+    assert.ok(reply.subarray(8 + got).every((byte) => byte === 0));
+    pieces.push(reply.slice(8, 8 + got));
     if (got < size) return new Uint8Array(Buffer.concat(pieces));
   }
 }

@@ -58,7 +58,10 @@ export class DeviceMigration {
     this.#state = DeviceState.running;
   }
 
-  /** MIG_DATA_READ: less than was asked for means that this was the end, of what there is in this state. */
+  /**
+   * MIG_DATA_READ: less than was asked for means that this was the end, of what there is in this state. The reply is as long
+   * as if all of it had come: libvfio-user's server answers so, and its client takes a shorter one for a broken connection.
+   */
   read(request: Fields, reply: ReplyBuffer, dataBytesMax: number): Errno {
     if (request.length < DATA_HEADER_BYTES) return Errno.invalid;
     const argsz = request.u32(0);
@@ -66,8 +69,11 @@ export class DeviceMigration {
     if (!saving.has(this.#state) || wanted > dataBytesMax || argsz < DATA_HEADER_BYTES + wanted) return Errno.invalid;
     const data = this.#outgoing.subarray(0, wanted);
     this.#outgoing = this.#outgoing.subarray(data.length);
-    const fields = reply.payload(DATA_HEADER_BYTES + data.length);
-    fields.setU32(0, fields.length).setU32(4, data.length).bytes.set(data, DATA_HEADER_BYTES);
+    const fields = reply.payload(DATA_HEADER_BYTES + wanted);
+    fields
+      .setU32(0, DATA_HEADER_BYTES + data.length)
+      .setU32(4, data.length)
+      .bytes.set(data, DATA_HEADER_BYTES);
     return Errno.none;
   }
 

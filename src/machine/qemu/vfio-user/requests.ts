@@ -1,6 +1,6 @@
 // Commands that the server sends to the client, DMA_READ and DMA_WRITE, and which reply belongs to which.
 import { writeHeader } from "./fields.ts";
-import { FLAG_NO_REPLY, HEADER_BYTES, REQUESTS_MAX, TYPE_COMMAND, type Command } from "./protocol.ts";
+import { FLAG_ERROR, FLAG_NO_REPLY, HEADER_BYTES, REQUESTS_MAX, TYPE_COMMAND, type Command } from "./protocol.ts";
 
 /** The reply to a request. */
 export interface RequestReply {
@@ -12,7 +12,10 @@ export interface RequestReply {
 
 export type ReplyListener = (reply: RequestReply) => void;
 
-/** The id of every request that wants no reply. Clients answer even those when they fail, and such answers are for nobody. */
+/**
+ * The id of every request that wants no reply. Clients answer even those when they fail, libvfio-user's sample always, and
+ * such answers are for nobody.
+ */
 const UNANSWERED_ID = 0;
 const ID_COUNT = 0x1_0000;
 
@@ -56,7 +59,7 @@ export class Requests {
   /** Hands a reply to whoever waits for it. False if it answers nothing that was asked. */
   answered(id: number, command: number, reply: RequestReply): boolean {
     if (id === UNANSWERED_ID) {
-      this.refused++;
+      if ((reply.flags & FLAG_ERROR) !== 0) this.refused++;
       return true;
     }
     const waiting = this.#waiting.get(id);

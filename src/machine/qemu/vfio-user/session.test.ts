@@ -95,6 +95,8 @@ test("a write without a listener asks for no reply, and a client that refuses it
   assert.ok(guest.server.request(Command.dmaWrite, Uint8Array.of(...access(0x1000, 1), 7)));
   const [sent] = guest.channel.sent;
   assert.equal(sent?.flags, FLAG_NO_REPLY);
+  reply(guest, sent.id, Command.dmaWrite, access(0x1000, 1));
+  assert.equal(guest.server.requestsRefused, 0, "an answer that nobody wanted is no refusal");
   reply(guest, sent.id, Command.dmaWrite, new Uint8Array(0), 1 | FLAG_ERROR, 14);
   assert.equal(guest.server.requestsRefused, 1);
   assert.equal(guest.channel.isClosed, false);

@@ -1,8 +1,9 @@
 // The guest of a baseline: a QEMU of our own with a virtio-net card on a cable of the fabric, and for failover a VF beside it.
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
+import { OperationError } from "../base/errors.ts";
 import { loadNative } from "../machine/qemu/native.ts";
-import { QemuProcess } from "../machine/qemu/qemu-process.ts";
+import { QemuProcess, tellEnd } from "../machine/qemu/qemu-process.ts";
 import type { Baseline } from "../strategy/baselines.ts";
 import { cablePath } from "./fabric-server.ts";
 import { addressCommands, bringUpNetwork, untilPrompt } from "./linux-boot.ts";
@@ -41,7 +42,7 @@ const untilVfCarries = [
 export async function startBaselineGuest(options: BaselineGuestOptions): Promise<BaselineGuest> {
   const guest = await assemble(options, "source");
   try {
-    await untilPrompt(guest.qemu.console, () => {});
+    await Promise.race([untilPrompt(guest.qemu.console, () => {}), endOf(guest.qemu)]);
     const commands = [...linkCommands, ...addressCommands, ...(guest.vf === undefined ? [] : untilVfCarries)];
     await bringUpNetwork(guest.qemu.console, commands);
     return guest;
@@ -49,6 +50,17 @@ export async function startBaselineGuest(options: BaselineGuestOptions): Promise
     await guest.close();
     throw thrown;
   }
+}
+
+/** Rejects when QEMU is gone. */
+async function endOf(qemu: QemuProcess): Promise<never> {
+  const what = tellEnd(await qemu.ended);
+  throw new OperationError({
+    code: "qemu-ended",
+    message: `QEMU is gone while its guest was starting: ${what}.`,
+    advice: "See what QEMU says.",
+    facts: { what },
+  });
 }
 
 /** A QEMU that waits for a guest, and the VF that the guest is to have there. */

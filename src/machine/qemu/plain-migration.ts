@@ -85,7 +85,7 @@ async function makeReady(options: PlainMigrationOptions): Promise<string> {
       "downtime-limit": downtimeLimitMs,
     }),
     destination.run("migrate-set-capabilities", { capabilities }),
-    destination.run("migrate-incoming", { uri: "tcp:127.0.0.1:0" }),
+    destination.run("migrate-incoming", { uri: "tcp:127.0.0.1:0", "exit-on-error": false }),
     // To a QEMU that waits for a guest this says that it is to run it at once (qmp_cont, RUN_STATE_INMIGRATE).
     destination.run("cont"),
   ]);

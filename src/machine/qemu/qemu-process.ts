@@ -151,10 +151,14 @@ class ExpectedSocket {
 
 /**
  * When this process ends, however it does, the kernel kills the child (prctl(2), PR_SET_PDEATHSIG; it outlives exec, and
- * is tied to the thread that spawned).
+ * is tied to the thread that spawned). In a session of its own it gets no Ctrl-C, which at a terminal goes to everyone, and
+ * which QEMU would take as an order to end the guest.
  */
 function spawnWithUs(command: readonly string[]): ChildProcess {
-  return spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], { stdio: ["ignore", "ignore", "pipe"] });
+  return spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], {
+    stdio: ["ignore", "ignore", "pipe"],
+    detached: true,
+  });
 }
 
 function watch(child: ChildProcess): Promise<QemuEnd> {

@@ -96,7 +96,7 @@ async function start(
     qmp: process.qmp,
     memory,
     pciState: noPciState,
-    holdMessages: (isHeld) => served.holdMessages(isHeld),
+    holdMessages: (isHeld) => served.vf.holdMessages(isHeld),
     directory,
     isRunning: !incoming,
   });

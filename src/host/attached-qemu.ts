@@ -42,7 +42,7 @@ export function attachQemu(options: AttachedQemuOptions): AttachedQemu {
     directory,
     isRunning,
     pciState: new PciStateOfQemu(options),
-    holdMessages: (isHeld) => served.holdMessages(isHeld),
+    holdMessages: (isHeld) => served.vf.holdMessages(isHeld),
   });
   return {
     machine,

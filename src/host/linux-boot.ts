@@ -29,16 +29,17 @@ export const addressCommands: readonly string[] = [
   "grep -q 1 /sys/class/net/eth0/carrier",
 ];
 
+export const networkCommands: readonly string[] = ["ip link set eth0 up", ...addressCommands];
+
 /**
  * The link is taken down and up once more, and then time has to pass: when the PF resets the VF (strategy `reinit`),
  * ixgbevf starts over only if jiffies has passed `last_reset` by 10 s. A driver that was never reset has 0 there, and
  * 32-bit jiffies begin at -300 s, so that without this the reset would be ignored until 310 s after boot.
  */
-export const networkCommands: readonly string[] = [
+export const networkCommands32Bit: readonly string[] = [
   "ip link set eth0 up",
   "ip link set eth0 down",
-  "ip link set eth0 up",
-  ...addressCommands,
+  ...networkCommands,
   "sleep 12",
 ];
 
@@ -49,7 +50,7 @@ export async function bootLinux(machine: PcMachine, onProgress: (text: string) =
   try {
     await untilPrompt(machine.console, () => void machine.resume());
     onProgress("bringing up the guest's network");
-    await bringUpNetwork(machine.console, networkCommands);
+    await bringUpNetwork(machine.console, networkCommands32Bit);
   } finally {
     machine.isSkippingIdleTime = false;
   }

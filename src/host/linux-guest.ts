@@ -23,7 +23,7 @@ import type { LinuxAssets } from "./assets.ts";
 import { withLock } from "./assets/cache.ts";
 import { DeviceRunner } from "./device-runner.ts";
 import type { HostedGuest } from "./hosted-guest.ts";
-import { bootLinux, kernelCommandLine, networkCommands } from "./linux-boot.ts";
+import { bootLinux, kernelCommandLine, networkCommands32Bit } from "./linux-boot.ts";
 import { fillFromSnapshot, readSnapshot, takeSnapshot, writeSnapshot, type LinuxSnapshot } from "./linux-snapshot.ts";
 
 export interface LinuxGuest extends HostedGuest {
@@ -218,7 +218,7 @@ async function snapshotFile(options: LinuxGuestOptions): Promise<string> {
     machineStateVersion,
     VF_STATE_VERSION,
     kernelCommandLine,
-    networkCommands,
+    networkCommands32Bit,
   ];
   hash.update(JSON.stringify(facts));
   const name = `linux-${options.memoryBytes / 2 ** 20}m-${hash.digest("hex").slice(0, 16)}.snapshot`;

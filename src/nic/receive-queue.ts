@@ -22,7 +22,7 @@ const { ok, later } = DmaStatus;
 const WORDS = DESCRIPTOR_WORDS;
 
 /** What `bufferAddress` gives instead of an address. */
-export const DESCRIPTOR_FAULT = -1;
+const DESCRIPTOR_FAULT = -1;
 export const DESCRIPTOR_LATER = -2;
 
 export class ReceiveQueue {

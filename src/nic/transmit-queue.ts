@@ -46,7 +46,7 @@ function isContext(command: number): boolean {
 }
 
 /** What `fetch` gives instead of a place. */
-export const FETCH_FAULT = -1;
+const FETCH_FAULT = -1;
 export const FETCH_LATER = -2;
 
 /** What the search for a frame found at the head; `later` is that the search goes on when the port has an answer. */

@@ -191,6 +191,14 @@ export class Vf82599 implements PciFunction {
     this.#beats.start();
   }
 
+  /**
+   * Keeps MSI-X messages as pending bits, which are part of the state, or lets them go: for a machine that takes messages
+   * while its guest stands still, and may have saved its interrupt controller by then. `stop` and `start` do it, too.
+   */
+  holdMessages(isHeld: boolean): void {
+    this.#endpoint.msix.hold(isHeld);
+  }
+
   save(): VfState {
     this.#beats.pushPostedWrites();
     return {

@@ -165,8 +165,8 @@ test("a destination that cannot load the state, or cannot start the guest, gives
     },
     "vf-state-invalid": (vm) => {
       const restoreState = vm.machine.restoreState.bind(vm.machine);
-      vm.machine.restoreState = (state) => {
-        restoreState(state);
+      vm.machine.restoreState = async (state) => {
+        await restoreState(state);
         vm.vf.restore = fail("vf-state-invalid");
       };
       return vm;

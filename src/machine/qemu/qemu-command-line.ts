@@ -146,10 +146,7 @@ function vfArguments({ vfSocketPath, failover }: QemuSettings): string[] {
 }
 
 /** Also what `device_add` takes. */
-export function vfDevice(options: {
-  readonly socketPath: string;
-  readonly failover: boolean;
-}): Record<string, unknown> {
+function vfDevice(options: { readonly socketPath: string; readonly failover: boolean }): Record<string, unknown> {
   return {
     driver: "vfio-user-pci",
     id: qemuIds.vf,

@@ -10,7 +10,7 @@ const name = v.pipe(v.string(), v.minLength(1), v.maxLength(200));
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 
 /** States of `query-migrate` and of the MIGRATION event (qapi/migration.json, MigrationStatus). */
-export const migrationStatuses = [
+const migrationStatuses = [
   "none",
   "setup",
   "cancelling",
@@ -29,7 +29,6 @@ export const migrationStatuses = [
   "device",
   "wait-unplug",
 ] as const;
-export type MigrationStatus = (typeof migrationStatuses)[number];
 
 const version = v.object({ major: count, minor: count, micro: count });
 export type QemuVersion = v.InferOutput<typeof version>;

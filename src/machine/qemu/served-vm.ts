@@ -170,11 +170,6 @@ export class ServedVm {
     return controller.signal;
   }
 
-  /** Keeps the VF's interrupts in the VF while the guest stands still. */
-  holdMessages(isHeld: boolean): void {
-    this.#server.holdMessages(isHeld);
-  }
-
   /** DMA that went nowhere: the last ones, and how many. */
   get faults(): FaultLog {
     return this.#domain.faults;

@@ -97,11 +97,6 @@ export class DeviceServer {
     this.#parts.irqs.programTable();
   }
 
-  /** See Irqs.hold. */
-  holdMessages(isHeld: boolean): void {
-    this.#parts.irqs.hold(isHeld);
-  }
-
   /** Asks the client to let go of the device. False if it does not listen, as QEMU 11.1 does not. */
   requestRelease(): boolean {
     return this.#parts.irqs.requestRelease();

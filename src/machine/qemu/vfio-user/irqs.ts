@@ -78,7 +78,6 @@ interface Change {
 export class Irqs {
   readonly #options: IrqsOptions;
   readonly #lines: readonly (readonly Line[])[];
-  #isHeld = false;
 
   constructor(options: IrqsOptions) {
     const lines = (count: number): Line[] =>
@@ -117,21 +116,12 @@ export class Irqs {
   }
 
   /**
-   * Keeps messages in the device, as pending bits that are part of its state, or lets them go. For a client whose guest
-   * stands still: a message that it took after it saved its interrupt controller would be nowhere.
-   */
-  hold(isHeld: boolean): void {
-    this.#isHeld = isHeld;
-    this.programTable();
-  }
-
-  /**
    * Writes into the device's table what it is to hold. Called after everything that may have changed it, or that may have
    * made it reachable: a reset, a restored state, memory decoding. While decoding is off the writes go nowhere.
    */
   programTable(): void {
     for (const [vector, line] of (this.#lines[p.IRQ_MSIX] ?? []).entries()) {
-      const isMasked = this.#isHeld || line.isMasked || line.descriptor === undefined;
+      const isMasked = line.isMasked || line.descriptor === undefined;
       // Masked first, unmasked last: a message goes out whole or not at all.
       if (isMasked) this.#programWord(vector, 3, VECTOR_MASKED);
       this.#programWord(vector, 0, MESSAGE_ADDRESS);
@@ -154,7 +144,6 @@ export class Irqs {
 
   /** Forgets the client: every eventfd is closed and every vector masked. */
   releaseAll(): void {
-    this.#isHeld = false;
     for (const line of this.#lines.flat()) {
       this.#assign(line, undefined);
       line.isMasked = false;

@@ -48,7 +48,7 @@ const measured: readonly Load[] = [
       name: `${bytes}-byte datagrams in`,
       unit: "frames/s",
       run: async (cards, card) => {
-        const ladder = { bytes, fromPerSecond: 4000, step: 1.25 };
+        const ladder = { bytes, fromPerSecond: 8000, step: 1.25 };
         const most = await loads.datagramsInWithoutLoss(cards, card, ladder);
         const steady = { bytes, perSecond: most.perSecond * STEADY_SHARE, seconds };
         return { ...most, lost: (await loads.datagramsIn(cards, card, steady)).lost };

@@ -145,7 +145,6 @@ function vfArguments({ vfSocketPath, failover }: QemuSettings): string[] {
   return [...port, ...device(vfDevice({ socketPath: vfSocketPath, failover: failover === true }))];
 }
 
-/** Also what `device_add` takes. */
 function vfDevice(options: { readonly socketPath: string; readonly failover: boolean }): Record<string, unknown> {
   return {
     driver: "vfio-user-pci",

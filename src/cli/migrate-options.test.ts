@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
 import type { MigrateOptions } from "../host/report.ts";
+import { vIommus } from "../machine/qemu/qemu-command-line.ts";
 import { strategies } from "../strategy/strategies.ts";
 import { FakeEnvironment, fakeRunner } from "./fakes.ts";
 import { repeatCommand } from "./migrate-options.ts";
@@ -48,7 +49,10 @@ const conflicts: readonly (readonly [words: string, complaint: RegExp])[] = [
   ["--initrd initrd", /without --kernel/],
   ["--record run --capture ./run", /the same file/],
   ["--machine toaster", /--machine cannot be "toaster"/],
-  ["--machine qemu", /--machine cannot be "qemu"/],
+  ["--machine qemu --bios bios.bin", /--bios is not for the machine qemu\. .*--machine linux/],
+  ["--machine qemu --iommu amd", /none, intel, virtio/],
+  ["--iommu intel", /--iommu is not for the machine linux\. .*--machine qemu/],
+  ["--qemu qemu-system-x86_64", /--qemu is not for the machine linux/],
   ["--strategy shuffle", /shuffle does not run on the machine linux/],
   ["--strategy failover", /The baseline failover does not run on the machine linux\. Choose --machine qemu/],
   ["--machine qemu --strategy virtio-net --traffic none", /nothing is known but what its traffic shows/],
@@ -63,8 +67,8 @@ const conflicts: readonly (readonly [words: string, complaint: RegExp])[] = [
   ["--machine model --load 11G", /more than the card's link of 10 Gbit\/s/],
   ["--machine model --frame-bytes 65", /64, 1518, mix/],
   ["--machine model --memory 8M", /16 MiB to 1 GiB/],
-  ["--machine model --capture run.pcapng", /--capture is for guests that boot/],
-  ["--machine model --kernel vmlinuz --initrd initrd", /--kernel is for guests that boot/],
+  ["--machine model --capture run.pcapng", /--capture is not for the machine model\. .*linux or qemu/],
+  ["--machine model --kernel vmlinuz --initrd initrd", /--kernel is not for the machine model/],
   ["--seed -1", /--seed/],
 ];
 for (const [words, complaint] of conflicts) {
@@ -113,7 +117,10 @@ const modelOptions = fc
     const load = { bitsPerSecond, frameBytes };
     return Object.assign(options, { machine: "model", traffic: "frames", load } as const);
   });
-const anyOptions = fc.oneof(linuxOptions, modelOptions);
+const qemuOptions = fc
+  .tuple(linuxOptions, fc.constantFrom(...vIommus))
+  .map(([options, iommu]): MigrateOptions => Object.assign(options, { machine: "qemu", qemu: { iommu } } as const));
+const anyOptions = fc.oneof(linuxOptions, modelOptions, qemuOptions);
 
 test("the command that a report prints asks for the same run", async () => {
   await fc.assert(

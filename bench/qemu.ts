@@ -113,7 +113,7 @@ await cards.close();
 iperf.close();
 
 if (values.json) {
-  const rows = [...results].map(([{ name, unit }, of]) => ({ name, unit, ...of }));
+  const rows = [...results].map(([{ name, unit }, of]) => ({ name, unit, VF: of.VF, "virtio-net": of["virtio-net"] }));
   const machine = { cpu: cpus()[0]?.model, cpus: availableParallelism(), load: loadavg()[0], node: process.version };
   console.log(JSON.stringify({ ...machine, iommu: vIommu, registerReadUs: readUs, rows }));
 } else {

@@ -7,19 +7,27 @@ import { QemuProcess, tellEnd } from "../machine/qemu/qemu-process.ts";
 import type { Baseline } from "../strategy/baselines.ts";
 import { cablePath } from "./fabric-server.ts";
 import { addressCommands, bringUpNetwork, untilPrompt } from "./linux-boot.ts";
-import { PairedUplink } from "./paired-uplink.ts";
+import { PairedUplink, type PairedUplinkOptions } from "./paired-uplink.ts";
 import { PairedVf } from "./paired-vf.ts";
 import { nativeMissing, type QemuGuestKind } from "./qemu-guest.ts";
 import { commonQemuSettings } from "./qemu-settings.ts";
 
-export type BaselineSide = "source" | "destination";
+type BaselineSide = "source" | "destination";
+
+const vfCableOf = (side: BaselineSide): string => `${side}-vf`;
+
+/** The fabric's cables that a baseline's guests plug into. */
+export function cablesOf({ hasTwoPorts }: Baseline): string[] {
+  const sides = ["source", "destination"] as const;
+  return [...sides, ...(hasTwoPorts ? sides.map(vfCableOf) : [])];
+}
 
 export interface BaselineGuestOptions {
   readonly baseline: Baseline;
   readonly kind: QemuGuestKind;
   readonly memoryBytes: number;
   readonly mac: string;
-  /** A folder of this run, with a path short enough for sockets; the fabric's cables `source` and `destination` are in it. */
+  /** A folder of this run, with a path short enough for sockets; the fabric's cables (`cablesOf`) are in it. */
   readonly directory: string;
 }
 
@@ -74,7 +82,8 @@ async function assemble(options: BaselineGuestOptions, side: BaselineSide): Prom
   await mkdir(runDirectory, { mode: 0o700, recursive: true });
   await using parts = new AsyncDisposableStack();
   const fabricSocket = cablePath(directory, side);
-  const pair = baseline.hasVf ? await makePair({ runDirectory, mac, cable: fabricSocket }) : undefined;
+  const vfCable = baseline.hasTwoPorts ? { vfCable: cablePath(directory, vfCableOf(side)) } : {};
+  const pair = baseline.hasVf ? await makePair({ runDirectory, mac, cable: fabricSocket, ...vfCable }) : undefined;
   if (pair !== undefined) parts.defer(() => pair.close());
   const modules = ["virtio_net", ...(baseline.hasVf ? ["ixgbevf"] : [])];
   const qemu = await QemuProcess.start({
@@ -103,12 +112,14 @@ interface Pair {
   close(): Promise<void>;
 }
 
-async function makePair(options: { runDirectory: string; mac: string; cable: string }): Promise<Pair> {
-  const { runDirectory, mac, cable } = options;
+async function makePair(
+  options: Pick<PairedUplinkOptions, "cable" | "vfCable"> & { readonly runDirectory: string; readonly mac: string },
+): Promise<Pair> {
+  const { runDirectory, mac, ...cables } = options;
   const native = loadNative();
   if (native === undefined) throw nativeMissing();
   const [vfSocketPath, virtioSocketPath] = [path.join(runDirectory, "vf"), path.join(runDirectory, "net")];
-  const uplink = await PairedUplink.open({ cable, virtioSocketPath });
+  const uplink = await PairedUplink.open({ ...cables, virtioSocketPath });
   try {
     const vf = await PairedVf.serve({ socketPath: vfSocketPath, mac, uplink, native });
     const close = async (): Promise<void> => {

@@ -19,6 +19,13 @@ function frameTo(firstByte: number, mark: number): Uint8Array {
   return frame;
 }
 
+async function until(isSo: () => boolean): Promise<void> {
+  for (let looks = 0; !isSo(); looks++) {
+    assert.ok(looks < 5000, `it never came: ${isSo.toString()}`);
+    await sleep(1);
+  }
+}
+
 test("a frame for the pair alone has one taker, the VF while it takes any; one for many has both", () => {
   const [alone, broadcast] = [frameTo(0x02, 1), frameTo(0xff, 1)];
   assert.deepEqual(takersOf(alone, false), { vf: false, virtio: true });
@@ -48,27 +55,69 @@ test("both cards of a pair are behind one port of the fabric, and frames change 
   let vfTakes = false;
   uplink.vfTakesFrames = () => vfTakes;
   uplink.toVf = (frame) => void got.vf.push(frame[11] ?? 0);
-  const until = async (list: number[], mark: number): Promise<void> => {
-    while (!list.includes(mark)) await sleep(1);
-  };
+  const comes = (list: number[], mark: number): Promise<void> => until(() => list.includes(mark));
 
   // Until both cables are in, what is sent is lost.
-  while (got.other.length === 0) {
+  await until(() => {
     virtio.send(frameTo(0x02, 1));
-    await sleep(1);
-  }
+    return got.other.length > 0;
+  });
   other.send(frameTo(0x02, 2));
-  await until(got.virtio, 2);
+  await comes(got.virtio, 2);
   vfTakes = true;
   other.send(frameTo(0x02, 3));
-  await until(got.vf, 3);
+  await comes(got.vf, 3);
   other.send(frameTo(0xff, 4));
-  await Promise.all([until(got.vf, 4), until(got.virtio, 4)]);
+  await Promise.all([comes(got.vf, 4), comes(got.virtio, 4)]);
   uplink.fromVf.frame(frameTo(0x02, 5));
-  await until(got.other, 5);
+  await comes(got.other, 5);
   vfTakes = false;
   other.send(frameTo(0x02, 6));
-  await until(got.virtio, 6);
+  await comes(got.virtio, 6);
   assert.deepEqual(got.vf, [3, 4]);
   assert.deepEqual(got.virtio, [2, 4, 6]);
+});
+
+test("with a cable of its own the VF gets what comes over that, while it takes any, and nothing else", async (t) => {
+  const directory = await mkdtemp(path.join(tmpdir(), "uw-"));
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  const fabric = new FabricServer({ clock: new ManualClock(0), seed: 1, onEvent() {} });
+  t.after(() => fabric.close());
+  for (const name of ["host", "host-vf", "other"]) await fabric.addCable(name, directory);
+  const virtioSocketPath = path.join(directory, "net");
+  const [cable, vfCable] = [cablePath(directory, "host"), cablePath(directory, "host-vf")];
+  const uplink = await PairedUplink.open({ cable, vfCable, virtioSocketPath });
+  t.after(() => uplink.close());
+  const got = { vf: [] as number[], virtio: [] as number[], other: [] as number[] };
+  const plugged = (socketPath: string, into: number[]): StreamCable => {
+    const onFrame = (frame: Uint8Array): void => void into.push(frame[11] ?? 0);
+    return new StreamCable(connect(socketPath), { onFrame, onClosed() {} });
+  };
+  const virtio = plugged(virtioSocketPath, got.virtio);
+  const other = plugged(cablePath(directory, "other"), got.other);
+  t.after(() => [virtio, other].forEach((one) => one.close()));
+  let vfTakes = false;
+  uplink.vfTakesFrames = () => vfTakes;
+  uplink.toVf = (frame) => void got.vf.push(frame[11] ?? 0);
+  await until(() => {
+    virtio.send(frameTo(0xff, 9));
+    return got.other.length > 0;
+  });
+  // The fabric knows the pair's address to be behind virtio-net's cable; then the VF sends.
+  other.send(frameTo(0x02, 1));
+  await until(() => got.virtio.includes(1));
+  assert.equal(got.vf.length, 0);
+  vfTakes = true;
+  uplink.fromVf.frame(frameTo(0xff, 9));
+  await until(() => {
+    other.send(frameTo(0x02, 2));
+    return got.vf.length > 0;
+  });
+  assert.deepEqual(new Set(got.vf), new Set([2]));
+  other.send(frameTo(0xff, 3));
+  await until(() => got.virtio.includes(3) && got.vf.includes(3));
+  vfTakes = false;
+  other.send(frameTo(0xff, 4));
+  await until(() => got.virtio.includes(4));
+  assert.ok(!got.vf.includes(4), "a VF that takes no more gets no more");
 });

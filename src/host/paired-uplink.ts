@@ -1,4 +1,4 @@
-// A host's side of the fabric for a failover pair: one cable, behind which the VF and the virtio-net card have one address.
+// A host's side of the fabric for a failover pair, whose VF and virtio-net card have one address: one cable, or two.
 import { createServer, type Server, type Socket } from "node:net";
 import type { FrameSink } from "../nic/ports.ts";
 import { plugCable, type Cable } from "./fabric-client.ts";
@@ -9,6 +9,8 @@ export interface PairedUplinkOptions {
   readonly cable: string;
   /** Where QEMU plugs its virtio-net card in. */
   readonly virtioSocketPath: string;
+  /** A second socket of the fabric, for the VF alone. */
+  readonly vfCable?: string;
 }
 
 /** Who gets a frame for the pair: cards of one address cannot both have what is for it alone. */
@@ -18,10 +20,11 @@ export function takersOf(frame: Uint8Array, vfTakesFrames: boolean): { vf: boole
 }
 
 /**
- * What the switch in an SR-IOV card and the host's bridge do together: frames for the pair's address go to the VF while its
+ * With one cable, what the switch in an SR-IOV card and the host's bridge do together: frames for the pair's address go to the VF while its
  * driver takes any, otherwise to virtio-net; what either card sends leaves by the same port, so that no switch outside ever
  * learns of the change. Where management has to do that by hand (net_failover.rst: `bridge fdb`, `ip link set PF vf N mac`)
- * a guest is dark for as long as it takes; here nothing of that is held against failover.
+ * a guest is dark for as long as it takes; here nothing of that is held against failover. With two cables there is nobody who
+ * does it: the fabric sends frames to where it last saw the guest, as any switch does.
  */
 export class PairedUplink {
   /** Takes the frames that the VF sends. */
@@ -31,11 +34,13 @@ export class PairedUplink {
   toVf: (frame: Uint8Array) => void = () => {};
   readonly #cable: Cable;
   readonly #server: Server;
+  readonly #vfCable: Cable | undefined;
   #virtio: StreamCable | undefined;
 
   /** Rejects with OperationError `fabric-unreachable`, or as the system does where it cannot listen. */
-  static async open({ cable: socketPath, virtioSocketPath }: PairedUplinkOptions): Promise<PairedUplink> {
-    const uplink = new PairedUplink(await plugCable(socketPath));
+  static async open({ cable, virtioSocketPath, vfCable }: PairedUplinkOptions): Promise<PairedUplink> {
+    const own = vfCable === undefined ? undefined : await plugCable(vfCable);
+    const uplink = new PairedUplink(await plugCable(cable), own);
     await new Promise<void>((resolve, reject) => {
       uplink.#server.once("error", reject);
       uplink.#server.listen(virtioSocketPath, resolve);
@@ -43,15 +48,17 @@ export class PairedUplink {
     return uplink;
   }
 
-  private constructor(cable: Cable) {
+  private constructor(cable: Cable, vfCable: Cable | undefined) {
     this.#cable = cable;
-    this.fromVf = cable;
+    this.#vfCable = vfCable;
+    this.fromVf = vfCable ?? cable;
+    if (vfCable !== undefined) vfCable.onFrame = (frame) => void (this.vfTakesFrames() && this.toVf(frame));
     cable.onFrame = (frame) => this.#fromFabric(frame);
     this.#server = createServer((socket) => this.#plugged(socket));
   }
 
   #fromFabric(frame: Uint8Array): void {
-    const takers = takersOf(frame, this.vfTakesFrames());
+    const takers = takersOf(frame, this.#vfCable === undefined && this.vfTakesFrames());
     if (takers.vf) this.toVf(frame);
     if (takers.virtio) this.#virtio?.send(frame);
   }
@@ -70,5 +77,6 @@ export class PairedUplink {
     this.#server.close();
     this.#virtio?.close();
     this.#cable.close();
+    this.#vfCable?.close();
   }
 }

@@ -13,11 +13,14 @@ export interface PairedVfOptions {
   readonly native: Native;
 }
 
+const LOOK_INTERVAL_MS = 5;
+
 export class PairedVf {
   /** When frames reached the guest through it. */
   readonly deliveries: DeliveryClock;
   readonly #served: ServedVm;
   readonly #runner: DeviceRunner;
+  readonly #looking = setInterval(() => this.#look(), LOOK_INTERVAL_MS);
   #takesFramesFromMs: number | undefined;
 
   /** Rejects as ServedVm. */
@@ -35,7 +38,7 @@ export class PairedVf {
       },
     });
     const paired = new PairedVf(served, deliveries);
-    uplink.vfTakesFrames = () => paired.#takesFrames();
+    uplink.vfTakesFrames = () => paired.#takesFrames;
     uplink.toVf = (frame) => served.vf.receiveFrame(frame);
     return paired;
   }
@@ -46,18 +49,23 @@ export class PairedVf {
     this.#runner = new DeviceRunner(served.vf, hostClock);
   }
 
-  /** When its driver first took frames, as far as any came. */
+  /** When its driver first took frames, as seen every few milliseconds. */
   get takesFramesFromMs(): number | undefined {
     return this.#takesFramesFromMs;
   }
 
-  #takesFrames(): boolean {
-    const isEnabled = this.#served.vf.rxRing(0).enabled;
-    if (isEnabled) this.#takesFramesFromMs ??= hostClock.nowMs();
-    return isEnabled;
+  get #takesFrames(): boolean {
+    return this.#served.vf.rxRing(0).enabled;
+  }
+
+  #look(): void {
+    if (!this.#takesFrames) return;
+    this.#takesFramesFromMs = hostClock.nowMs();
+    clearInterval(this.#looking);
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#looking);
     this.#runner.close();
     await this.#served.close();
   }

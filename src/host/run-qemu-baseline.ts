@@ -10,6 +10,7 @@ import { formatMac } from "../network/mac.ts";
 import { networkPlan } from "../network/plan.ts";
 import type { Baseline } from "../strategy/baselines.ts";
 import {
+  cablesOf,
   expectBaselineGuest,
   startBaselineGuest,
   type BaselineGuest,
@@ -38,7 +39,7 @@ export async function runQemuBaseline(
   const directory = await mkdtemp(path.join(tmpdir(), "underway-"));
   closing.defer(() => rm(directory, { recursive: true, force: true }));
   const kind = await prepareQemuKind(options, onStage);
-  const fabric = await startFabricOf(options, directory);
+  const fabric = await startFabricOf(baseline, options, directory);
   closing.defer(() => fabric.close());
   const { memoryBytes } = options;
   const guestOptions = { baseline, kind, memoryBytes, mac: formatMac(networkPlan.guestMac), directory };
@@ -60,8 +61,9 @@ export async function runQemuBaseline(
   return built;
 }
 
-async function startFabricOf({ seed, captureFile }: MigrateOptions, directory: string): Promise<Fabric> {
-  const fabric = await startFabric({ directory, cables: ["source", "destination"], seed });
+async function startFabricOf(baseline: Baseline, options: MigrateOptions, directory: string): Promise<Fabric> {
+  const { seed, captureFile } = options;
+  const fabric = await startFabric({ directory, cables: cablesOf(baseline), seed });
   if (captureFile !== undefined) await fabric.call("startCapture", { path: path.resolve(captureFile) });
   return fabric;
 }

@@ -214,7 +214,8 @@ function notConverging(passes: number): OperationError<"not-converging"> {
 function cancelled(): OperationError<"cancelled"> {
   return new OperationError({
     code: "cancelled",
-    message: "The migration was cancelled.",
-    advice: "The guest goes on running on the source; start a new migration when you want to move it.",
+    message: "The migration was cancelled. The guest runs on the source.",
+    advice: "Start a new migration when you want to move it.",
+    facts: { outcome: "resumed" },
   });
 }

@@ -41,6 +41,8 @@ export async function startIperf(): Promise<IperfServer> {
   const failed = new Promise<never>((_, reject) => {
     child.once("error", () => reject(new Error("this bench needs iperf3 on this machine (apt-get install iperf3)")));
   });
+  // Uncaught errors end this process without anybody's closing the server.
+  process.once("exit", () => child.kill());
   const listens = (): Promise<boolean> =>
     new Promise((resolve) => {
       const socket = connect(IPERF_PORT, "127.0.0.1");

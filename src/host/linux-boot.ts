@@ -64,8 +64,11 @@ export async function bringUpNetwork(console: Console, commands: readonly string
   }
 }
 
-/** Resolves with the guest at its prompt, after `start` has set it going. Fails with OperationError `guest-boot-failed`. */
-export function untilPrompt(console: Console, start: () => void): Promise<void> {
+/**
+ * Resolves with the guest at its prompt, after `start` has set it going. Fails with OperationError `guest-boot-failed`, or for
+ * the reason for which `lost` is aborted.
+ */
+export function untilPrompt(console: Console, start: () => void, lost?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const stop = console.onOutput(() => {
       if (console.output.endsWith(prompt)) end(resolve);
@@ -75,11 +78,14 @@ export function untilPrompt(console: Console, start: () => void): Promise<void> 
       () => end(() => reject(bootFailed(`no prompt within ${bootTimeoutMs / 1000} s`, console.output))),
       bootTimeoutMs,
     );
+    const isLost = (): void => end(() => reject(lost?.reason));
     const end = (settle: () => void): void => {
       clearTimeout(timer);
+      lost?.removeEventListener("abort", isLost);
       stop();
       settle();
     };
+    lost?.addEventListener("abort", isLost);
     start();
   });
 }

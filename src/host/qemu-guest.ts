@@ -34,7 +34,7 @@ export async function startQemuGuest(options: HostedGuestOptions, kind: QemuGues
   const guest = await assemble(options, kind, { isRunning: true });
   const runner = new DeviceRunner(guest.vf, clock);
   try {
-    await untilPrompt(guest.console, () => {});
+    await untilPrompt(guest.console, () => {}, guest.lost);
     onProgress("bringing up the guest's network");
     await bringUpNetwork(guest.console, networkCommands);
     return guest;

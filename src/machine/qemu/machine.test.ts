@@ -75,6 +75,20 @@ test("a guest moves: its log, then QEMU's and the card's state, and only the des
   assert.equal(source.qemu.status, "completed");
 });
 
+test("a QEMU that answers stop only when its stream was read to the end is paused all the same", async (t) => {
+  const { qemu, machine } = await setUp(t, { commandTimeoutMs: 2000 });
+  // More than a socket takes that nobody reads.
+  qemu.description = { ...smallStream, devices: new Uint8Array(8 << 20).fill(5) };
+  qemu.answersStopAfterEnd = true;
+  await machine.prepareMove();
+  machine.cpuDirtyLog.start();
+  // Enough that is not read at once, so that the log rests.
+  qemu.sendPages([4]);
+  await machine.pause();
+  assert.deepEqual(fetched(machine), [4, 7]);
+  assert.ok(machine.saveState().length > 8 << 20);
+});
+
 test("the card's interrupts are held before the guest stops, and let go once it runs again", async (t) => {
   const { qemu, machine, held } = await setUp(t);
   await machine.pause();

@@ -134,17 +134,18 @@ export class OutgoingMigration implements CpuDirtyLog {
   }
 
   /**
-   * The guest is about to be stopped: from now on QEMU may come to an end. What is not read meanwhile keeps it from going
-   * round and round for the lock that stopping needs.
+   * The guest is about to be stopped: from now on QEMU may come to an end, and what it sends must be read. It sends its last
+   * pages and its state with its big lock held, and may begin with that while `stop` still waits for the CPUs: unread, `stop`
+   * would never be answered.
    */
   expectEnd(): void {
     this.#isDraining = true;
     clearTimeout(this.#resting);
+    this.#socket?.resume();
   }
 
   /** With the guest stopped: takes the rest of the stream, after which log and state are complete. Rejects as `begin`. */
   async drain(): Promise<void> {
-    this.#socket?.resume();
     await this.#until(() => this.#stream.isComplete, DRAIN_TIMEOUT_MS, "sent the state of its devices");
   }
 

@@ -50,6 +50,8 @@ export class FakeQemu {
   sendsFirstPass = true;
   /** Whether it goes to the end of its stream once the guest is stopped. */
   ends = true;
+  /** Whether `stop` is answered only when the end of the stream was taken, as by a QEMU that sends it with its big lock held. */
+  answersStopAfterEnd = false;
   /** Bytes of the end that are sent before the stream is cut. */
   endCutAt: number | undefined;
   /** What a destination says against the state that comes. */
@@ -122,6 +124,10 @@ export class FakeQemu {
       return;
     }
     const answer = this.#carryOut(execute, given);
+    if (execute === "stop" && this.answersStopAfterEnd) {
+      this.#stream?.write("", () => void this.#qmp.write(`${JSON.stringify({ id, return: {} })}\n`));
+      return;
+    }
     if (!this.silentAt.has(execute) && this.#qmp.writable) {
       this.#qmp.write(`${JSON.stringify({ id, return: answer ?? {} })}\n`);
     }

@@ -6,7 +6,7 @@ test("a strategy whose driver must help says so in its needs, and runs only wher
   for (const { name, cooperation, needs, machines } of strategies) {
     const isStock = cooperation === "none";
     assert.equal(needs.includes("cooperative-driver"), !isStock, name);
-    assert.deepEqual(machines, isStock ? ["linux", "model"] : ["model"], name);
+    assert.deepEqual(machines, isStock ? ["linux", "qemu", "model"] : ["model"], name);
   }
 });
 

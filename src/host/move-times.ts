@@ -2,7 +2,7 @@
 import { downtimeParts, type DowntimePart, type MigrationEvent, type QueueCut } from "../migration/events.ts";
 import type { Downtime, ReportedRound } from "./report.ts";
 
-/** A sink of one side's events. */
+/** A sink of the source's events. */
 export class MoveTimes {
   readonly rounds: ReportedRound[] = [];
   cuts: readonly QueueCut[] = [];
@@ -34,7 +34,7 @@ export class MoveTimes {
         this.#partsMs.set(event.part, (this.#partsMs.get(event.part) ?? 0) + event.durationMs);
         return;
       case "running":
-        this.#runningAtMs = event.atMs;
+        this.#runningAtMs ??= event.atMs;
         return;
       case "round-progress":
       case "device-stopped":
@@ -43,14 +43,19 @@ export class MoveTimes {
     }
   }
 
+  /** The destination says when its guest ran, which is before the source hears of it. */
+  ranAt(atMs: number): void {
+    this.#runningAtMs = atMs;
+  }
+
   /** From the first word to the last event. */
   get totalMs(): number {
     return this.#endedAtMs - (this.#beganAtMs ?? this.#endedAtMs);
   }
 
   /**
-   * From the pause command until the source heard that the guest runs, which is later than it did by the way back. Null if
-   * the guest never stood still.
+   * From the pause command until the guest ran; as the source heard it, which is later by the way back, unless `ranAt` was
+   * told. Null if the guest never stood still.
    */
   get downtimeMs(): Downtime | null {
     if (this.#pausedAtMs === undefined) return null;

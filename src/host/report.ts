@@ -4,6 +4,7 @@ import type { VIommu } from "../machine/qemu/qemu-command-line.ts";
 import type { MachineKind } from "../machine/machine.ts";
 import { downtimeParts, type DowntimePart, type MigrationEvent, type RoundSummary } from "../migration/events.ts";
 import type { AssetOverrides } from "./assets.ts";
+import { MoveTimes } from "./move-times.ts";
 import type { LoadOptions } from "./model/network-load.ts";
 
 export const trafficKinds = [
@@ -198,34 +199,21 @@ export interface MigrationOutcome {
   readonly methods: MigrationReport["methods"];
 }
 
+const noParts = Object.fromEntries(downtimeParts.map((name) => [name, 0])) as Record<DowntimePart, number>;
+const neverDark: Downtime = { total: 0, ...noParts, other: 0 };
+
 /** A sink of the event stream of both sides that ends in a report. */
 export class ReportBuilder {
   readonly #options: MigrateOptions;
-  readonly #rounds: ReportedRound[] = [];
-  readonly #partsMs = new Map<DowntimePart, number>();
-  #beganAtMs: number | undefined;
-  #pausedAtMs: number | undefined;
-  #runningAtMs: number | undefined;
-  #completedAtMs: number | undefined;
+  readonly #times = new MoveTimes();
 
   constructor(options: MigrateOptions) {
     this.#options = options;
   }
 
   event(event: SidedEvent): void {
-    if (event.kind === "running" && (event.side === "destination" || this.#runningAtMs === undefined)) {
-      this.#runningAtMs = event.atMs;
-    }
-    if (event.side === "destination") return;
-    if (event.kind === "phase") {
-      if (event.phase === "negotiate") this.#beganAtMs = event.atMs;
-      if (event.phase === "completed") this.#completedAtMs = event.atMs;
-    }
-    if (event.kind === "round") this.#rounds.push(reportedRound(event.summary));
-    if (event.kind === "vcpus-paused") this.#pausedAtMs = event.atMs;
-    if (event.kind === "downtime-part") {
-      this.#partsMs.set(event.part, (this.#partsMs.get(event.part) ?? 0) + event.durationMs);
-    }
+    if (event.side === "source") this.#times.event(event);
+    else if (event.kind === "running") this.#times.ranAt(event.atMs);
   }
 
   /** The report of a migration that was completed. */
@@ -234,6 +222,7 @@ export class ReportBuilder {
     const wrong = whatIsWrong(outcome);
     const stalled = whatStalled(outcome);
     const { strategy, machine, seed, memoryBytes } = this.#options;
+    const { rounds, downtimeMs, totalMs } = this.#times;
     return {
       formatVersion: REPORT_FORMAT_VERSION,
       verdict: wrong.length > 0 ? "corrupt" : stalled.length > 0 ? "stalled" : "consistent",
@@ -243,11 +232,11 @@ export class ReportBuilder {
       seed,
       memoryBytes,
       options: this.#options,
-      rounds: this.#rounds,
-      converged: (this.#rounds.at(-1)?.expectedDowntimeMs ?? Infinity) <= this.#options.downtimeLimitMs,
-      downtimeMs: this.#downtime(),
+      rounds,
+      converged: (rounds.at(-1)?.expectedDowntimeMs ?? Infinity) <= this.#options.downtimeLimitMs,
+      downtimeMs: downtimeMs ?? neverDark,
       outageMs: measured.outageMs,
-      totalMs: (this.#completedAtMs ?? this.#runningAtMs ?? 0) - (this.#beganAtMs ?? 0),
+      totalMs,
       bytesSent: measured.bytesSent,
       frames: { ...measured.frames, stale: audit.frames.stale, sentTwice: audit.frames.sentTwice },
       guest: measured.guest,
@@ -262,21 +251,6 @@ export class ReportBuilder {
       doesNotVerify: audit.doesNotVerify,
     };
   }
-
-  #downtime(): Downtime {
-    const part = (name: DowntimePart): number => this.#partsMs.get(name) ?? 0;
-    const pausedAtMs = this.#pausedAtMs ?? 0;
-    const total = (this.#runningAtMs ?? pausedAtMs) - (pausedAtMs - part("pause"));
-    const transfer = Math.max(0, part("transfer") - part("loadMachine") - part("loadDevice"));
-    const partsMs = Object.fromEntries(downtimeParts.map((name) => [name, part(name)])) as Record<DowntimePart, number>;
-    const claimed = downtimeParts.reduce((sum, name) => sum + (name === "transfer" ? transfer : part(name)), 0);
-    return { total, ...partsMs, transfer, other: Math.max(0, total - claimed) };
-  }
-}
-
-function reportedRound(summary: RoundSummary): ReportedRound {
-  const { expectedDowntimeMs } = summary;
-  return { ...summary, expectedDowntimeMs: Number.isFinite(expectedDowntimeMs) ? expectedDowntimeMs : null };
 }
 
 function whatStalled({ guest, load }: MigrationOutcome): string[] {

@@ -18,23 +18,38 @@ const lingerMs = 2000;
 export const socketOptions = { allowHalfOpen: true, noDelay: true, keepAlive: true } as const;
 
 /** Connects to a peer that listens. Rejects with `peer-refused` or `peer-unreachable`. */
-export function connectTcp(address: TcpAddress, options: { timeoutMs?: number } = {}): Promise<Transport> {
+export async function connectTcp(address: TcpAddress, options: { timeoutMs?: number } = {}): Promise<Transport> {
+  const socket = connect({ ...socketOptions, host: address.host, port: address.port });
   const timeoutMs = options.timeoutMs ?? connectTimeoutMsDefault;
+  await untilConnected(socket, { event: "connect", address, timeoutMs, errorOf: tcpError });
+  return new SocketTransport(socket, address);
+}
+
+/** Waits for the event that says it stands. Rejects with what `errorOf` makes of a failure, or with `peer-unreachable`. */
+export function untilConnected(
+  socket: Socket,
+  parts: {
+    readonly event: "connect" | "secureConnect";
+    readonly address: TcpAddress;
+    readonly timeoutMs: number;
+    readonly errorOf: (error: Error, address: TcpAddress) => OperationError;
+  },
+): Promise<void> {
+  const { event, address, timeoutMs, errorOf } = parts;
   return new Promise((resolve, reject) => {
-    const socket = connect({ ...socketOptions, host: address.host, port: address.port });
     const timer = setTimeout(() => {
       socket.destroy();
       reject(tcpErrorOf("peer-unreachable", { ...address, systemCode: `no answer in ${timeoutMs} ms` }));
     }, timeoutMs);
     const failed = (error: Error): void => {
       clearTimeout(timer);
-      reject(tcpError(error, address));
+      reject(errorOf(error, address));
     };
     socket.once("error", failed);
-    socket.once("connect", () => {
+    socket.once(event, () => {
       clearTimeout(timer);
       socket.off("error", failed);
-      resolve(new SocketTransport(socket, address));
+      resolve();
     });
   });
 }

@@ -4,7 +4,7 @@ import { BlockList, isIP } from "node:net";
 import { connect, createServer, type SecureContextOptions, type TLSSocket } from "node:tls";
 import { OperationError } from "../base/errors.ts";
 import type { Transport } from "../migration/wire/transport.ts";
-import { tcpError, tcpErrorOf } from "./tcp-errors.ts";
+import { tcpError } from "./tcp-errors.ts";
 import {
   connectTimeoutMsDefault,
   listenerOf,
@@ -13,6 +13,7 @@ import {
   type LinkErrors,
   type TcpAddress,
   type TcpListener,
+  untilConnected,
 } from "./tcp-transport.ts";
 import { isTlsRefusal, tlsError, tlsErrorOf } from "./tls-errors.ts";
 
@@ -78,38 +79,24 @@ function isLoopback(host: string): boolean {
  * As connectTcp; the peer's certificate must be the CA's and name the host that was asked for. Rejects also with
  * `tls-peer-untrusted`, `tls-refused`, `tls-failed` or `tls-identity-invalid`.
  */
-export function connectTls(
+export async function connectTls(
   address: TcpAddress,
   identity: TlsIdentity,
   options: { readonly timeoutMs?: number } = {},
 ): Promise<Transport> {
+  const socket = withIdentity(() =>
+    connect({
+      ...socketOptions,
+      ...identity,
+      host: address.host,
+      port: address.port,
+      minVersion: "TLSv1.3",
+      ...(isIP(address.host) === 0 ? { servername: address.host } : {}),
+    }),
+  );
   const timeoutMs = options.timeoutMs ?? connectTimeoutMsDefault;
-  return new Promise((resolve, reject) => {
-    const socket = withIdentity(() =>
-      connect({
-        ...socketOptions,
-        ...identity,
-        host: address.host,
-        port: address.port,
-        minVersion: "TLSv1.3",
-        ...(isIP(address.host) === 0 ? { servername: address.host } : {}),
-      }),
-    );
-    const timer = setTimeout(() => {
-      socket.destroy();
-      reject(tcpErrorOf("peer-unreachable", { ...address, systemCode: `no answer in ${timeoutMs} ms` }));
-    }, timeoutMs);
-    const failed = (error: Error): void => {
-      clearTimeout(timer);
-      reject(linkError(error, address));
-    };
-    socket.once("error", failed);
-    socket.once("secureConnect", () => {
-      clearTimeout(timer);
-      socket.off("error", failed);
-      resolve(transportOver(socket, address, connecting));
-    });
-  });
+  await untilConnected(socket, { event: "secureConnect", address, timeoutMs, errorOf: linkError });
+  return transportOver(socket, address, connecting);
 }
 
 /**

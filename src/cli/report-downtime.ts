@@ -1,5 +1,5 @@
 // Where the downtime went: a bar for each part, each beginning where the one before ended.
-import type { Downtime } from "../host/report.ts";
+import type { Downtime } from "../host/move-times.ts";
 import { downtimeParts } from "../migration/events.ts";
 import { bar, type Page } from "./layout.ts";
 import { formatMs } from "./quantities.ts";

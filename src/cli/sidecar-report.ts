@@ -1,6 +1,6 @@
 // What a sidecar says of a move that was completed: where the guest runs, how long it was dark and where that time went.
 import type { MoveTimes } from "../host/move-times.ts";
-import type { Downtime, ReportedRound } from "../host/report.ts";
+import type { Downtime, ReportedRound } from "../host/move-times.ts";
 import type { JobEnd } from "../host/vf-server/answers.ts";
 import type { MoveRequest } from "../host/vf-server/requests.ts";
 import type { QueueCut } from "../migration/events.ts";

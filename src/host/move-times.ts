@@ -1,6 +1,23 @@
 // How a move went as the source's events tell it: its rounds, how long the guest stood still, and where that time went.
-import { downtimeParts, type DowntimePart, type MigrationEvent, type QueueCut } from "../migration/events.ts";
-import type { Downtime, ReportedRound } from "./report.ts";
+import {
+  downtimeParts,
+  type DowntimePart,
+  type MigrationEvent,
+  type QueueCut,
+  type RoundSummary,
+} from "../migration/events.ts";
+
+export interface ReportedRound extends Omit<RoundSummary, "expectedDowntimeMs"> {
+  /** Null while too little was sent to tell. */
+  readonly expectedDowntimeMs: number | null;
+}
+
+/**
+ * From the pause command on the source until the guest's CPUs ran on the destination, in milliseconds. The parts do not
+ * overlap: `transfer` is what waiting for the destination took beyond its own `loadMachine` and `loadDevice`. `other` is
+ * what no part claims.
+ */
+export type Downtime = Readonly<Record<"total" | DowntimePart | "other", number>>;
 
 /** A sink of the source's events. */
 export class MoveTimes {

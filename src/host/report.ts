@@ -2,9 +2,9 @@
 import type { Corruption, ReceiveCut, TransmitCut, Verdict } from "../audit/verdict.ts";
 import type { VIommu } from "../machine/qemu/qemu-command-line.ts";
 import type { MachineKind } from "../machine/machine.ts";
-import { downtimeParts, type DowntimePart, type MigrationEvent, type RoundSummary } from "../migration/events.ts";
+import { downtimeParts, type DowntimePart, type MigrationEvent } from "../migration/events.ts";
 import type { AssetOverrides } from "./assets.ts";
-import { MoveTimes } from "./move-times.ts";
+import { MoveTimes, type Downtime, type ReportedRound } from "./move-times.ts";
 import type { LoadOptions } from "./model/network-load.ts";
 
 export const trafficKinds = [
@@ -107,18 +107,6 @@ export interface LoadReport {
   /** Frames that were due and never sent: the sender, which shares this computer with the guest, had no time for them. */
   readonly framesNotSent: number;
 }
-
-export interface ReportedRound extends Omit<RoundSummary, "expectedDowntimeMs"> {
-  /** Null while too little was sent to tell. */
-  readonly expectedDowntimeMs: number | null;
-}
-
-/**
- * From the pause command on the source until the guest's CPUs ran on the destination, in milliseconds. The parts do not
- * overlap: `transfer` is what waiting for the destination took beyond its own `loadMachine` and `loadDevice`. `other` is
- * what no part claims.
- */
-export type Downtime = Readonly<Record<"total" | DowntimePart | "other", number>>;
 
 export const reportVerdicts = [
   "consistent",

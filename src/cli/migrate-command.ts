@@ -6,12 +6,11 @@ import { vIommus } from "../machine/qemu/qemu-command-line.ts";
 import type { Environment } from "./environment.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { checkingUsage } from "./failure.ts";
-import { cancelOnInterrupt } from "./interrupt.ts";
 import { checkFilesReadable, defaults, machines, migrateOptionsFrom, type MigrateWords } from "./migrate-options.ts";
 import { PROGRAM, VERSION } from "./program.ts";
-import { Progress } from "./progress.ts";
 import { Recording } from "./recording.ts";
 import { renderReport } from "./report-render.ts";
+import { watched } from "./watched.ts";
 
 /** Who carries a migration out. Rejects with an OperationError if it could not be; the guest then runs on the source. */
 export type MigrationRunner = (
@@ -22,8 +21,6 @@ export type MigrationRunner = (
     readonly signal: AbortSignal;
   },
 ) => Promise<MigrationReport>;
-
-const TICK_MS = 250;
 
 const examples = `
 Examples:
@@ -106,14 +103,8 @@ async function migrate(
   const options = checkingUsage(() => migrateOptionsFrom(words, environment.randomSeed));
   checkFilesReadable(options);
   const recording = words.record === undefined ? undefined : await Recording.open(words.record, options, VERSION);
-  const progress = new Progress(environment.stderr, environment.clock);
-  const ticking = setInterval(() => progress.tick(), TICK_MS);
-  const cancelling = cancelOnInterrupt(
-    environment,
-    () => progress.note("Cancelling; the guest goes on running on the source. Ctrl-C again leaves at once."),
-    () => progress.end(),
-  );
-  try {
+  const cancelling = "Cancelling; the guest goes on running on the source.";
+  return watched(environment, { recording, cancelling }, async (progress, signal) => {
     const run = await loadRunner();
     const report = await run(options, {
       onEvent(event) {
@@ -121,17 +112,11 @@ async function migrate(
         progress.event(event);
       },
       onStage: (text) => progress.stage(text),
-      signal: cancelling.signal,
+      signal,
     });
     progress.end();
     const { stdout } = environment;
     stdout.write(words.json === true ? `${JSON.stringify(report, undefined, 2)}\n` : renderReport(report, stdout));
     return ExitCode[report.verdict];
-  } finally {
-    clearInterval(ticking);
-    cancelling.stop();
-    progress.end();
-    const failure = await recording?.close();
-    if (failure !== undefined) environment.stderr.write(`${failure.message} (${String(failure.facts["reason"])})\n`);
-  }
+  });
 }

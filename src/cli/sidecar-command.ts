@@ -9,18 +9,15 @@ import type { MoveRequest, Request } from "../host/vf-server/requests.ts";
 import type { Environment } from "./environment.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { checkingUsage } from "./failure.ts";
-import { cancelOnInterrupt } from "./interrupt.ts";
 import { defaults } from "./migrate-options.ts";
 import { PROGRAM, VERSION } from "./program.ts";
-import { Progress } from "./progress.ts";
 import { Recording } from "./recording.ts";
 import { sidecarOptionsFrom, type SidecarRequest, type SidecarWords } from "./sidecar-options.ts";
+import { watched } from "./watched.ts";
 import { renderSidecarReport, sidecarReport } from "./sidecar-report.ts";
 
 /** Who has a VF server do something. Rejects with an OperationError when it refuses, or is not there. */
 export type Controller = typeof askForJob;
-
-const TICK_MS = 250;
 
 const examples = `
 Examples:
@@ -84,16 +81,10 @@ async function sidecar(
     words.record === undefined || request.kind !== "move"
       ? undefined
       : await Recording.open(words.record, request.move, VERSION);
-  const progress = new Progress(environment.stderr, environment.clock);
-  const ticking = setInterval(() => progress.tick(), TICK_MS);
-  const cancelling = cancelOnInterrupt(
-    environment,
-    () => progress.note("Cancelling; the guest stays where it runs. Ctrl-C again leaves at once."),
-    () => progress.end(),
-  );
   const times = new MoveTimes();
   const side = request.kind === "expect" ? "destination" : "source";
-  try {
+  const cancelling = "Cancelling; the guest stays where it runs.";
+  return watched(environment, { recording, cancelling }, async (progress, signal) => {
     const ask = await loadController();
     const end = await ask(controlPath, requestOf(request), {
       onStage: (text) => progress.stage(text),
@@ -107,17 +98,11 @@ async function sidecar(
         }
       },
       onListening: ({ host, port }) => progress.stage(`Waiting for a guest at ${addressText(host, port)}`),
-      signal: cancelling.signal,
+      signal,
     });
     progress.end();
     return tell(end, { request, times, words, environment });
-  } finally {
-    clearInterval(ticking);
-    cancelling.stop();
-    progress.end();
-    const failure = await recording?.close();
-    if (failure !== undefined) environment.stderr.write(`${failure.message} (${String(failure.facts["reason"])})\n`);
-  }
+  });
 }
 
 /** What the destination's person sees of a phase; the rest is the source's to tell. */

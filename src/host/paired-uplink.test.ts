@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ManualClock } from "../base/clock.ts";
 import { cablePath, FabricServer } from "./fabric-server.ts";
@@ -35,14 +35,19 @@ test("a frame for the pair alone has one taker, the VF while it takes any; one f
   assert.deepEqual(takersOf(new Uint8Array(0), false), { vf: false, virtio: true });
 });
 
-test("both cards of a pair are behind one port of the fabric, and frames change over with the VF", async (t) => {
+/** A pair on a fabric with one other station, and what each has got, by its mark. */
+async function pairOn(t: TestContext, cables: { readonly hasVfCable: boolean }) {
   const directory = await mkdtemp(path.join(tmpdir(), "uw-"));
   t.after(() => rm(directory, { recursive: true, force: true }));
   const fabric = new FabricServer({ clock: new ManualClock(0), seed: 1, onEvent() {} });
   t.after(() => fabric.close());
-  for (const name of ["host", "other"]) await fabric.addCable(name, directory);
+  for (const name of ["host", "host-vf", "other"]) await fabric.addCable(name, directory);
   const virtioSocketPath = path.join(directory, "net");
-  const uplink = await PairedUplink.open({ cable: cablePath(directory, "host"), virtioSocketPath });
+  const uplink = await PairedUplink.open({
+    cable: cablePath(directory, "host"),
+    ...(cables.hasVfCable ? { vfCable: cablePath(directory, "host-vf") } : {}),
+    virtioSocketPath,
+  });
   t.after(() => uplink.close());
   const got = { vf: [] as number[], virtio: [] as number[], other: [] as number[] };
   const plugged = (socketPath: string, into: number[]): StreamCable => {
@@ -52,9 +57,14 @@ test("both cards of a pair are behind one port of the fabric, and frames change 
   const virtio = plugged(virtioSocketPath, got.virtio);
   const other = plugged(cablePath(directory, "other"), got.other);
   t.after(() => [virtio, other].forEach((cable) => cable.close()));
+  uplink.toVf = (frame) => void got.vf.push(frame[11] ?? 0);
+  return { uplink, got, virtio, other };
+}
+
+test("both cards of a pair are behind one port of the fabric, and frames change over with the VF", async (t) => {
+  const { uplink, got, virtio, other } = await pairOn(t, { hasVfCable: false });
   let vfTakes = false;
   uplink.vfTakesFrames = () => vfTakes;
-  uplink.toVf = (frame) => void got.vf.push(frame[11] ?? 0);
   const comes = (list: number[], mark: number): Promise<void> => until(() => list.includes(mark));
 
   // Until both cables are in, what is sent is lost.
@@ -79,26 +89,9 @@ test("both cards of a pair are behind one port of the fabric, and frames change 
 });
 
 test("with a cable of its own the VF gets what comes over that, while it takes any, and nothing else", async (t) => {
-  const directory = await mkdtemp(path.join(tmpdir(), "uw-"));
-  t.after(() => rm(directory, { recursive: true, force: true }));
-  const fabric = new FabricServer({ clock: new ManualClock(0), seed: 1, onEvent() {} });
-  t.after(() => fabric.close());
-  for (const name of ["host", "host-vf", "other"]) await fabric.addCable(name, directory);
-  const virtioSocketPath = path.join(directory, "net");
-  const [cable, vfCable] = [cablePath(directory, "host"), cablePath(directory, "host-vf")];
-  const uplink = await PairedUplink.open({ cable, vfCable, virtioSocketPath });
-  t.after(() => uplink.close());
-  const got = { vf: [] as number[], virtio: [] as number[], other: [] as number[] };
-  const plugged = (socketPath: string, into: number[]): StreamCable => {
-    const onFrame = (frame: Uint8Array): void => void into.push(frame[11] ?? 0);
-    return new StreamCable(connect(socketPath), { onFrame, onClosed() {} });
-  };
-  const virtio = plugged(virtioSocketPath, got.virtio);
-  const other = plugged(cablePath(directory, "other"), got.other);
-  t.after(() => [virtio, other].forEach((one) => one.close()));
+  const { uplink, got, virtio, other } = await pairOn(t, { hasVfCable: true });
   let vfTakes = false;
   uplink.vfTakesFrames = () => vfTakes;
-  uplink.toVf = (frame) => void got.vf.push(frame[11] ?? 0);
   await until(() => {
     virtio.send(frameTo(0xff, 9));
     return got.other.length > 0;

@@ -175,11 +175,6 @@ export class ServedVm {
     return this.#domain.faults;
   }
 
-  /** Asks the client to unplug the VF. False if it does not listen. */
-  requestRelease(): boolean {
-    return this.#server.requestRelease();
-  }
-
   async close(): Promise<void> {
     this.#server.disconnect();
     await this.#sockets?.close();

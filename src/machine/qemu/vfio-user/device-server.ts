@@ -97,11 +97,6 @@ export class DeviceServer {
     this.#parts.irqs.programTable();
   }
 
-  /** Asks the client to let go of the device. False if it does not listen, as QEMU 11.1 does not. */
-  requestRelease(): boolean {
-    return this.#parts.irqs.requestRelease();
-  }
-
   /** Sends the client away. `onClientGone` follows. */
   disconnect(): void {
     this.#session?.end();

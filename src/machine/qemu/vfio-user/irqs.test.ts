@@ -178,15 +178,6 @@ test("the eventfds for errors and requests are kept, and a client can trigger th
   }
 });
 
-test("the client is asked to let go of the device through the eventfd it gave for that", () => {
-  const guest = served();
-  assert.equal(guest.server.requestRelease(), false);
-  const descriptor = guest.descriptors.make("eventfd");
-  assert.equal(setIrqs(guest, { flags: EVENTFD | TRIGGER, index: 4, count: 1, descriptors: [descriptor] }), Errno.none);
-  assert.equal(guest.server.requestRelease(), true);
-  assert.equal(guest.descriptors.signals(descriptor), 1);
-});
-
 test("without descriptors the vectors of a SET_IRQS are raised by message, until all are disabled", () => {
   const raised: number[] = [];
   const raiseByMessage = (vector: number): void => void raised.push(vector);

@@ -69,8 +69,8 @@ interface Change {
 
 /**
  * The five interrupt types of a PCI device. MSI-X has the device's vectors; INTx and MSI have none. "Error" and "request"
- * have one each, as clients expect: nothing here raises an error, since a VF's are its driver's to see, and
- * `requestRelease` asks the client to let the device go.
+ * have one each, as clients expect, and nothing here raises them: a VF's errors are its driver's to see, and QEMU 11.1 does not
+ * listen to a request to let the device go.
  *
  * A vector without an eventfd, or masked by the client, is masked in the device's table, which keeps its message pending:
  * nothing is lost between the driver's enabling MSI-X and the client's SET_IRQS.
@@ -129,17 +129,6 @@ export class Irqs {
       this.#programWord(vector, 2, vector);
       if (!isMasked) this.#programWord(vector, 3, 0);
     }
-  }
-
-  /**
-   * Asks the client to let go of the device (VFIO_PCI_REQ_IRQ_INDEX). False if it does not listen; QEMU 11.1 does for
-   * VFIO's own devices only.
-   */
-  requestRelease(): boolean {
-    const line = this.#lines[p.IRQ_REQUEST]?.[0];
-    if (line?.descriptor === undefined) return false;
-    this.#signal(line);
-    return true;
   }
 
   /** Forgets the client: every eventfd is closed and every vector masked. */

@@ -62,7 +62,6 @@ export const REGION_FLAG_WRITE = 2;
 
 /** VFIO_PCI_*_IRQ_INDEX; 0 is INTx and 1 is MSI, of which a VF has none, and 3 is for errors. */
 export const IRQ_MSIX = 2;
-export const IRQ_REQUEST = 4;
 
 export const IRQ_INFO_EVENTFD = 1;
 export const IRQ_INFO_MASKABLE = 2;
